@@ -1,0 +1,16 @@
+"""MusicGen (Copet et al. 2023, "Simple and Controllable Music Generation") as a library.
+
+It knows nothing of ComfyUI. Load a model, turn descriptions and melodies into codes, and codes
+into audio::
+
+    model = load_model("models/musicgen-untrained")
+    codes = model.generate(["a calm piano melody"], GenerationParams(duration=10.0))
+    audio = model.decode(codes)
+"""
+
+from .config import GenerationParams
+from .generation import StepProgress
+from .model import MusicGen, load_model
+from .patterns import PATTERN_NAMES
+
+__all__ = ["PATTERN_NAMES", "GenerationParams", "MusicGen", "StepProgress", "load_model"]

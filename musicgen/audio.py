@@ -1,0 +1,61 @@
+"""Audio as tensors: checks, channel conversion, resampling. No files, no models."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+_MAX_RATIO_TERM = 2000
+
+
+def check_audio(audio: Tensor, sample_rate: int, what: str = "audio") -> Tensor:
+    """Return `audio` `[B, C, L]` as float32, or raise ValueError saying what is wrong with it.
+
+    Refused: other shapes, no samples, NaN or infinite samples, a sample rate below 1.
+    """
+    if audio.dim() != 3:
+        raise ValueError(f"{what} has shape {list(audio.shape)}; allowed is [batch, channels, samples].")
+    if audio.shape[0] == 0 or audio.shape[1] == 0 or audio.shape[2] == 0:
+        raise ValueError(f"{what} is empty: its shape is {list(audio.shape)}; give at least one sample of sound.")
+    if sample_rate < 1:
+        raise ValueError(f"{what} has a sample rate of {sample_rate}; allowed is 1 or more samples per second.")
+    audio = audio.to(torch.float32)
+    if not bool(torch.isfinite(audio).all()):
+        raise ValueError(f"{what} holds NaN or infinite samples; only finite samples are allowed, so repair it first.")
+    return audio
+
+
+def convert_channels(audio: Tensor, channels: int) -> Tensor:
+    """`[B, C, L]` to 1 channel by their mean, or from 1 channel to several by copying."""
+    if audio.shape[1] == channels:
+        return audio
+    if channels == 1:
+        return audio.mean(dim=1, keepdim=True)
+    if audio.shape[1] == 1:
+        return audio.expand(-1, channels, -1)
+    raise ValueError(
+        f"audio has {audio.shape[1]} channels; allowed here are 1 or {channels}. Mix it down to mono or stereo first."
+    )
+
+
+def resample(audio: Tensor, sample_rate: int, to_rate: int) -> Tensor:
+    """Resample `[..., L]` by a windowed sinc, its filter as wide as the one MusicGen was trained behind.
+
+    The ratio is rounded to terms of at most 2000 where it has larger ones (an error below one
+    part in a million), since the filter's table grows with their product.
+    """
+    if sample_rate == to_rate:
+        return audio
+    import torchaudio.functional
+
+    ratio = Fraction(sample_rate, to_rate)
+    if max(ratio.numerator, ratio.denominator) > _MAX_RATIO_TERM:
+        larger = max(1.0, sample_rate / to_rate)
+        ratio = ratio.limit_denominator(max(1, int(_MAX_RATIO_TERM / larger)))
+    if ratio.numerator == ratio.denominator or ratio.numerator == 0:
+        raise ValueError(f"audio at {sample_rate} samples per second cannot be resampled to {to_rate}.")
+    return torchaudio.functional.resample(
+        audio, ratio.numerator, ratio.denominator, lowpass_filter_width=24, rolloff=0.945
+    )

@@ -1,0 +1,37 @@
+"""What a text condition is, wherever it comes from: T5 here, or another encoder of the same width."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TextCondition:
+    """Encoded text, before the language model's own projection.
+
+    states: float `[B, n, C]` or `[1, n, C]` for the same text in every batch row. mask: bool of the
+    same first two dimensions, True = counts; a row of only False is the null condition.
+    strength: weight among several conditions. start, end: the share of the generated time, 0 to 1,
+    in which it acts.
+    """
+
+    states: Tensor
+    mask: Tensor
+    strength: float = 1.0
+    start: float = 0.0
+    end: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.states.dim() != 3 or self.mask.shape != self.states.shape[:2]:
+            raise ValueError(
+                f"text states have shape {list(self.states.shape)} and a mask {list(self.mask.shape)}; "
+                "allowed are [B, n, C] and [B, n]."
+            )
+
+    def row(self, index: int) -> Tensor | None:
+        """The states `[n, C]` of batch row `index` without its padding, or None for the null condition."""
+        index = 0 if self.states.shape[0] == 1 else index
+        keep = self.mask[index].bool()
+        return self.states[index][keep] if bool(keep.any()) else None

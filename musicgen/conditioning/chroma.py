@@ -1,0 +1,111 @@
+"""Melody to one-hot chroma: the pitch class that is loudest in each frame.
+
+Section 3.3 of Copet et al. 2023. A chromagram folds a power spectrogram onto the twelve pitch
+classes (row 0 = C); only its largest entry per frame is kept, so that the model gets the tune but
+not the recording. Source separation is left to whoever prepares the sound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..audio import check_audio, resample
+from ..config import RELEASED_CHROMA, ChromaConfig
+
+_LOWEST_A = 27.5
+
+
+@dataclass(frozen=True)
+class Melody:
+    """A melody: its chroma `[F, 12]` and the mono waveform `[L]`, at the config's rate, that it came from."""
+
+    chroma: Tensor
+    waveform: Tensor
+    config: ChromaConfig
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of the waveform."""
+        return self.config.sample_rate
+
+    def for_config(self, config: ChromaConfig) -> Melody:
+        """The same melody as another model wants it."""
+        return self if config == self.config else extract_melody(self.waveform, self.sample_rate, config)
+
+    def window(self, first_sample: int, num_samples: int) -> Tensor:
+        """Chroma `[F, 12]` of a stretch of the waveform, which repeats without end."""
+        index = (torch.arange(num_samples) + first_sample) % self.waveform.shape[0]
+        return chroma_of(self.waveform[index], self.config)
+
+
+def chroma_filter_bank(config: ChromaConfig) -> Tensor:
+    """Weights `[num_chroma, n_fft // 2 + 1]` that fold FFT bins onto pitch classes, float32.
+
+    A Gaussian around each pitch class, one semitone wide or one bin where bins are wider,
+    each bin normalised, and a Gaussian over octaves around 880 Hz (Ellis 2007, as in librosa).
+    """
+    n = config.num_chroma
+    bins = torch.arange(1, config.n_fft, dtype=torch.float64) * config.sample_rate / config.n_fft
+    pitch = n * torch.log2(bins / _LOWEST_A)
+    # Bin 0 has no pitch: it is put one and a half octaves below bin 1.
+    pitch = torch.cat([pitch[:1] - 1.5 * n, pitch])
+    width = torch.cat([(pitch[1:] - pitch[:-1]).clamp_min(1.0), torch.ones(1, dtype=torch.float64)])
+    half = round(n / 2)
+    distance = pitch - torch.arange(n, dtype=torch.float64)[:, None]
+    distance = torch.remainder(distance + half + 10 * n, n) - half
+    weights = torch.exp(-0.5 * (2 * distance / width) ** 2)
+    weights = weights / weights.norm(dim=0, keepdim=True)
+    weights = weights * torch.exp(-0.5 * ((pitch / n - 5.0) / 2.0) ** 2)
+    # From A to C as row 0.
+    weights = torch.roll(weights, -3 * (n // 12), dims=0)
+    return weights[:, : config.n_fft // 2 + 1].to(torch.float32).contiguous()
+
+
+def chroma_of(waveform: Tensor, config: ChromaConfig) -> Tensor:
+    """One-hot chroma `[F, num_chroma]` of a mono waveform `[L]`, F = 1 + L // hop_length.
+
+    Frames of silence, where nothing is loudest, are C.
+    """
+    import torchaudio.functional
+
+    missing = config.n_fft - waveform.shape[0]
+    if missing > 0:
+        waveform = F.pad(waveform, (missing // 2, missing - missing // 2))
+    power = torchaudio.functional.spectrogram(
+        waveform,
+        pad=0,
+        window=torch.hann_window(config.n_fft, device=waveform.device),
+        n_fft=config.n_fft,
+        hop_length=config.hop_length,
+        win_length=config.n_fft,
+        power=2.0,
+        normalized=True,
+    )
+    raw = chroma_filter_bank(config).to(power.device) @ power
+    raw = F.normalize(raw, p=float("inf"), dim=0, eps=1e-6)
+    return F.one_hot(raw.argmax(dim=0), config.num_chroma).to(torch.float32)
+
+
+def extract_melody(audio: Tensor, sample_rate: int, config: ChromaConfig = RELEASED_CHROMA) -> Melody:
+    """Make a melody of a recording `[C, L]` or `[L]` of any rate and channel count."""
+    if audio.dim() == 1:
+        audio = audio[None]
+    checked = check_audio(audio[None], sample_rate, "the melody's audio")
+    mono = resample(checked[0].mean(dim=0), sample_rate, config.sample_rate).cpu().contiguous()
+    return Melody(chroma_of(mono, config), mono, config)
+
+
+def fit_length(chroma: Tensor, num_frames: int) -> Tensor:
+    """Repeat chroma `[F, n]` as a whole until it fills num_frames, and cut it there."""
+    repeats = -(-num_frames // chroma.shape[0])
+    return chroma.repeat(repeats, 1)[:num_frames]
+
+
+def null_chroma(config: ChromaConfig) -> Tensor:
+    """The chroma of no melody, `[chroma_length, num_chroma]`: C in every frame, as in training."""
+    frames = torch.zeros(config.chroma_length, dtype=torch.int64)
+    return F.one_hot(frames, config.num_chroma).to(torch.float32)

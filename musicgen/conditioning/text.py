@@ -1,0 +1,64 @@
+"""Descriptions to T5 states. The T5 encoder and its tokenizer come from transformers (Raffel et al. 2020)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .base import TextCondition
+
+_TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
+
+
+class TextEncoder(nn.Module):
+    """A T5 encoder with its tokenizer. Never run it in float16: T5's activations overflow there."""
+
+    def __init__(self, t5_config: Mapping[str, Any], tokenizer: Any, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__()
+        if dtype not in (torch.float32, torch.bfloat16):
+            raise ValueError(f"the text encoder's dtype is {dtype}; allowed are float32 and bfloat16 (T5 overflows).")
+        from transformers import T5Config, T5EncoderModel
+
+        self.tokenizer = tokenizer
+        self.t5 = T5EncoderModel(T5Config(**t5_config)).to(dtype)
+
+    @property
+    def width(self) -> int:
+        """Size of a state."""
+        return int(self.t5.config.d_model)
+
+    @torch.no_grad()
+    def encode(self, descriptions: Sequence[str | None]) -> TextCondition:
+        """Encode a batch; None and "" become the null condition.
+
+        Returns float32 states `[B, n, C]` on the encoder's device, padded to the longest text.
+        """
+        if not descriptions:
+            raise ValueError("no description was given; give at least one, which may be empty.")
+        texts = [text or "" for text in descriptions]
+        tokens = self.tokenizer(texts, return_tensors="pt", padding=True)
+        device = next(self.t5.parameters()).device
+        mask: Tensor = tokens["attention_mask"].to(device)
+        states = self.t5(input_ids=tokens["input_ids"].to(device), attention_mask=mask).last_hidden_state
+        # MusicGen was trained with the empty text as the null condition, although T5 gives it an end token.
+        filled = torch.tensor([text != "" for text in texts], device=device)
+        return TextCondition(states.to(torch.float32), mask.bool() & filled[:, None])
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The T5 tokenizer of a checkpoint folder: `tokenizer.json`, else `spiece.model`."""
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):
+        raise FileNotFoundError(
+            f"{folder} holds neither {_TOKENIZER_FILES[0]} nor {_TOKENIZER_FILES[1]}; "
+            "copy the tokenizer files of the model's repository into it."
+        )
+    from transformers import T5TokenizerFast
+
+    try:
+        return T5TokenizerFast.from_pretrained(str(folder), local_files_only=True)
+    except Exception as error:
+        raise ValueError(f"the tokenizer files in {folder} cannot be read ({error}); fetch them again.") from error

@@ -1,0 +1,285 @@
+"""Generation: a request becomes codes. Patterns, guidance, windows, seeds, progress and cancel.
+
+:func:`generate_codes` is the whole of section 2 and 3 of Copet et al. 2023 at inference: lay the
+unknown codes out by a pattern, fuse the conditions, decode window after window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .conditioning.base import TextCondition
+from .conditioning.chroma import Melody
+from .config import GenerationParams, ModelConfig
+from .engine import UNKNOWN, CachedDecoder, Decoder, FullDecoder, SamplingParams, decode_sequence
+from .fuser import fuse
+from .lm import LMModel
+from .patterns import Pattern, named_pattern
+from .sampling import exponential_noise, guide
+from .windows import Window, plan_windows
+
+Noise = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class StepProgress:
+    """Told to on_step after every step: step `step` of `total` is done (both over all windows)."""
+
+    step: int
+    total: int
+    codes: Callable[[], Tensor] = field(repr=False)
+    """Makes a copy of the piece so far: int64 `[B, K, T]` on the CPU, -1 where unknown."""
+
+
+OnStep = Callable[[StepProgress], None]
+
+
+@dataclass(frozen=True)
+class _Branches:
+    """The condition groups of one request, in row order: positives, negatives, the null one."""
+
+    positive: tuple[TextCondition, ...]
+    negative: tuple[TextCondition, ...]
+    with_null: bool
+
+    @property
+    def groups(self) -> list[TextCondition | None]:
+        return [*self.positive, *self.negative, *([None] if self.with_null else [])]
+
+
+def _plan_branches(
+    positive: Sequence[TextCondition], negative: Sequence[TextCondition], params: GenerationParams, melody: bool
+) -> _Branches:
+    """Which groups are worth decoding: without guidance, or against itself, one branch is enough."""
+    if not positive:
+        raise ValueError("no condition was given; give at least one, an empty description for none.")
+    has_gaps = any(c.start > 0.0 or c.end < 1.0 for c in positive)
+    unconditional = not melody and all(not bool(c.mask.any()) for c in positive)
+    if params.cfg_coef == 1.0:
+        return _Branches(tuple(positive), (), has_gaps)
+    return _Branches(tuple(positive), tuple(negative), has_gaps or not (negative or unconditional))
+
+
+def _mix(logits: Tensor, weights: Tensor, fallback: Tensor | None) -> Tensor:
+    """Weighted mean of logits `[G, B, K, card]` by weights `[G, K]`; where all weights are 0, the fallback."""
+    total = weights.sum(dim=0)
+    shares = (weights / total.clamp_min(1e-12)).to(logits.device)
+    mixed = (logits * shares[:, None, :, None]).sum(dim=0)
+    if fallback is None:
+        return mixed
+    return torch.where((total > 0).to(logits.device)[None, :, None], mixed, fallback)
+
+
+def _guidance(branches: _Branches, shares: Tensor, cfg_coef: float) -> Callable[[Tensor, int], Tensor]:
+    """How the groups' logits become one prediction.
+
+    shares `[K, S]`: the share of the generated time that each cell stands at, by which
+    conditions with a start and an end are switched; their key caches go on unbroken, since every
+    group has seen the same codes.
+    """
+    num_positive = len(branches.positive)
+    strengths = torch.tensor([c.strength for c in branches.positive])
+    starts = torch.tensor([c.start for c in branches.positive])[:, None, None]
+    ends = torch.tensor([c.end for c in branches.positive])[:, None, None]
+    # The end belongs to the next condition, but for the very end of the piece.
+    active = (shares >= starts) & ((shares < ends) | (ends >= 1.0))
+    weights = strengths[:, None, None] * active
+    negative_weights = torch.tensor([c.strength for c in branches.negative])[:, None].expand(-1, shares.shape[0])
+    single = num_positive == 1 and bool(active.all())
+
+    def apply(logits: Tensor, step: int) -> Tensor:
+        null = logits[-1] if branches.with_null else None
+        conditional = logits[0] if single else _mix(logits[:num_positive], weights[:, :, step], null)
+        if branches.negative:
+            negative = logits[num_positive : num_positive + len(branches.negative)]
+            unconditional = negative[0] if len(negative) == 1 else _mix(negative, negative_weights, None)
+        elif null is not None:
+            unconditional = null
+        else:
+            return conditional
+        return conditional if cfg_coef == 1.0 else guide(conditional, unconditional, cfg_coef)
+
+    return apply
+
+
+def _seeded_noise(params: GenerationParams, batch: int, config: ModelConfig) -> Noise | None:
+    if not params.use_sampling or params.temperature == 0.0:
+        return None
+    seeds = [(params.seed + item) % 2**64 for item in range(batch)]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    return lambda: exponential_noise(generators, config.num_codebooks, config.card)
+
+
+def _window_chroma(
+    config: ModelConfig, melodies: Sequence[Melody | None], window: Window, *, single: bool, size: int
+) -> list[Tensor | None]:
+    """Chroma per item. Within one window the melody's own frames are tiled; in a long piece its
+    waveform goes on from window to window, repeating."""
+    if config.chroma is None:
+        return []
+    fitted = [None if m is None else m.for_config(config.chroma) for m in melodies]
+    if single:
+        return [None if m is None else m.chroma for m in fitted]
+    per_second, rate = config.chroma.sample_rate, config.frame_rate
+    first, length = window.first * per_second // rate, size * per_second // rate
+    return [None if m is None else m.window(first, length) for m in fitted]
+
+
+def _check_request(config: ModelConfig, batch: int, melodies: Sequence[Melody | None], prompt: Tensor | None) -> None:
+    if batch < 1:
+        raise ValueError(f"batch size is {batch}; allowed is at least 1.")
+    if config.chroma is None and any(m is not None for m in melodies):
+        raise ValueError(
+            f"model {config.name!r} takes text only and was given a melody; load a melody model or take the melody off."
+        )
+    if melodies and len(melodies) != batch:
+        raise ValueError(f"{len(melodies)} melodies were given for a batch of {batch}; allowed is one per item.")
+    if prompt is None:
+        return
+    if prompt.dim() != 3 or prompt.shape[1] != config.num_codebooks or prompt.shape[0] not in (1, batch):
+        raise ValueError(
+            f"the prompt's codes have shape {list(prompt.shape)}; model {config.name!r} needs "
+            f"[1 or {batch}, {config.num_codebooks}, T]."
+        )
+    if prompt.shape[2] and (int(prompt.min()) < 0 or int(prompt.max()) >= config.card):
+        raise ValueError(
+            f"the prompt's codes run from {int(prompt.min())} to {int(prompt.max())}; "
+            f"model {config.name!r} has codes 0 to {config.card - 1}."
+        )
+
+
+def make_pattern(config: ModelConfig, name: str | None, num_frames: int) -> Pattern:
+    """The pattern of a request for this model; name None is the checkpoint's own."""
+    return named_pattern(name, num_frames, config.delays, config.audio_channels)
+
+
+def _step_counts(config: ModelConfig, params: GenerationParams, windows: list[Window]) -> list[int]:
+    counts = []
+    for window in windows:
+        pattern = make_pattern(config, params.pattern, window.num_frames)
+        counts.append(pattern.num_steps - pattern.first_step(window.prompt_frames))
+    return counts
+
+
+def plan_steps(config: ModelConfig, params: GenerationParams, prompt_frames: int = 0) -> int:
+    """Forward passes of the language model that a request takes, prefills counted as one each."""
+    return sum(_step_counts(config, params, plan_windows(params, config.frame_rate, prompt_frames)))
+
+
+@torch.no_grad()
+def generate_codes(
+    lm: LMModel,
+    config: ModelConfig,
+    positive: Sequence[TextCondition],
+    params: GenerationParams,
+    *,
+    negative: Sequence[TextCondition] = (),
+    batch_size: int = 1,
+    melodies: Sequence[Melody | None] | None = None,
+    prompt: Tensor | None = None,
+    on_step: OnStep | None = None,
+    device: torch.device | str = "cpu",
+    noise: Noise | None = None,
+    slow: bool = False,
+) -> Tensor:
+    """Sample codes int64 `[B, K, T]` on the CPU; the prompt's codes come first.
+
+    positive, negative: conditions whose logits are averaged by their strength; without a negative
+    one, guidance is against the null condition. melodies: one per batch item, for melody models.
+    prompt: codes `[B or 1, K, T0]` to continue. device: where to compute, which is where the
+    weights are or where the host moves them. noise: gives each step's Exp(1) numbers
+    `[B, K, card]`; by default item i draws from a generator of its own, seeded with
+    `params.seed + i`, and is the same as when it is sampled alone. slow: decode by the definition,
+    without a cache. Raises ValueError on anything out of range; whatever on_step raises passes
+    through, and nothing of the request is left behind.
+    """
+    device, given = torch.device(device), list(melodies or [])
+    _check_request(config, batch_size, given, prompt)
+    prompt_frames = 0 if prompt is None else prompt.shape[2]
+    windows = plan_windows(params, config.frame_rate, prompt_frames)
+    counts = _step_counts(config, params, windows)
+    has_melody = any(m is not None for m in given)
+    branches = _plan_branches(positive, negative, params, has_melody)
+    noise = noise or _seeded_noise(params, batch_size, config)
+
+    total = windows[-1].first + windows[-1].num_frames
+    codes = torch.full((batch_size, config.num_codebooks, total), UNKNOWN, dtype=torch.int64)
+    if prompt is not None:
+        codes[:, :, :prompt_frames] = prompt.cpu()
+    for index, window in enumerate(windows):
+        pattern = make_pattern(config, params.pattern, window.num_frames)
+        part = codes[:, :, window.first : window.first + window.num_frames]
+        sequence = pattern.build_sequence(part, config.lm.special_token_id).to(device)
+        conditions = fuse(
+            lm,
+            branches.groups,
+            batch_size,
+            device,
+            guided_by_melody=[i < len(branches.positive) for i in range(len(branches.groups))],
+            chroma=_window_chroma(config, given, window, single=len(windows) == 1, size=windows[0].num_frames),
+            chroma_config=config.chroma,
+        )
+        decoder: Decoder
+        if slow:
+            decoder = FullDecoder(lm, conditions, device)
+        else:
+            decoder = CachedDecoder(lm, conditions, batch_size, pattern.num_steps - 1, device)
+        done = sum(counts[:index])
+        first_step = pattern.first_step(window.prompt_frames)
+        shares = (pattern.frames + window.first - prompt_frames) / (total - prompt_frames)
+        decode_sequence(
+            decoder,
+            sequence,
+            first_step,
+            SamplingParams(params.temperature, params.top_k, params.top_p),
+            guide=_guidance(branches, shares, params.cfg_coef),
+            noise=noise,
+            on_step=_reporter(on_step, pattern, sequence, codes, window, done - first_step + 1, sum(counts)),
+        )
+        part.copy_(pattern.revert_sequence(sequence))
+    return codes
+
+
+def _reporter(
+    on_step: OnStep | None, pattern: Pattern, sequence: Tensor, codes: Tensor, window: Window, offset: int, total: int
+) -> Callable[[int], None] | None:
+    if on_step is None:
+        return None
+
+    def snapshot() -> Tensor:
+        copy = codes.clone()
+        copy[:, :, window.first : window.first + window.num_frames] = pattern.revert_sequence(sequence).cpu()
+        return copy
+
+    return lambda step: on_step(StepProgress(step + offset, total, snapshot))
+
+
+def memory_required(
+    config: ModelConfig,
+    params: GenerationParams,
+    *,
+    batch_size: int,
+    num_text_tokens: int,
+    num_groups: int = 2,
+    itemsize: int = 4,
+) -> int:
+    """Bytes that one request takes beside the weights.
+
+    num_groups: condition groups decoded at once (guidance has two). itemsize: bytes per number.
+    Counted: the key and value cache, the condition's keys and values, the activations of the
+    prefill or of one step, and the float32 logits with what sampling makes of them.
+    """
+    lm, rows = config.lm, num_groups * batch_size
+    frames = plan_windows(params, config.frame_rate)[0].num_frames
+    steps = make_pattern(config, params.pattern, frames).num_steps
+    prefix = 0 if config.chroma is None else config.chroma.chroma_length + num_text_tokens
+    kv = 2 * lm.num_layers * rows * (steps + prefix) * lm.dim * itemsize
+    cross = 2 * lm.num_layers * rows * num_text_tokens * lm.dim * itemsize if lm.cross_attention else 0
+    positions = max(1, prefix, frames // 2)
+    activations = rows * positions * (6 * lm.dim + 2 * lm.ffn_dim) * itemsize
+    logits = (rows + 6 * batch_size) * lm.num_codebooks * lm.card * 4
+    return kv + cross + activations + logits

@@ -1,0 +1,59 @@
+"""Pictures of codes and chroma: float32 RGB tensors `[H, W, 3]` in 0..1. No files, no fonts."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+_BACKGROUND = (0.07, 0.08, 0.10)
+_GRID = (0.16, 0.17, 0.20)
+# A few colours of rising lightness; entries between them are blended.
+_SCALE = ((0.15, 0.08, 0.35), (0.10, 0.36, 0.62), (0.12, 0.66, 0.55), (0.70, 0.82, 0.25), (0.99, 0.91, 0.60))
+
+
+def _colour(values: Tensor) -> Tensor:
+    """Map `[...]` in 0..1 to `[..., 3]`."""
+    scale = torch.tensor(_SCALE)
+    place = values.clamp(0, 1) * (len(_SCALE) - 1)
+    low = place.floor().long().clamp_max(len(_SCALE) - 2)
+    part = (place - low).unsqueeze(-1)
+    return scale[low] * (1 - part) + scale[low + 1] * part
+
+
+def _stretch(picture: Tensor, height: int, width: int) -> Tensor:
+    """Nearest-neighbour resize of `[h, w, 3]`."""
+    rows = torch.arange(height) * picture.shape[0] // height
+    columns = torch.arange(width) * picture.shape[1] // width
+    return picture[rows][:, columns].contiguous()
+
+
+def codes_image(codes: Tensor, card: int, *, width: int = 512, row_height: int = 24) -> Tensor:
+    """Codes `[K, T]` as coloured cells, codebook 0 on top; unknown codes (-1) stay dark.
+
+    Returns `[K x row_height, width, 3]`. Entries of a codebook have no order, so a colour only
+    tells codes apart: repetition shows as repetition.
+    """
+    if codes.dim() != 2 or card < 2:
+        raise ValueError(f"codes have shape {list(codes.shape)} of {card} entries; allowed is [K, T] of at least 2.")
+    cells = _colour(codes.float() / (card - 1))
+    cells = torch.where((codes >= 0).unsqueeze(-1), cells, torch.tensor(_BACKGROUND))
+    picture = _stretch(cells, codes.shape[0] * row_height, width)
+    picture[::row_height] = torch.tensor(_GRID)
+    return picture
+
+
+def chroma_image(chroma: Tensor, *, width: int = 768, row_height: int = 24) -> Tensor:
+    """Chroma `[F, 12]` as a piano roll of one octave: C at the bottom, black keys shaded.
+
+    Returns `[12 x row_height, width, 3]`.
+    """
+    if chroma.dim() != 2:
+        raise ValueError(f"chroma has shape {list(chroma.shape)}; allowed is [frames, pitch classes].")
+    rows = chroma.t().flip(0).float()
+    cells = _colour(rows * 0.8 + 0.2)
+    background = torch.tensor(_BACKGROUND).expand(rows.shape[0], 1, 3).clone()
+    black = [rows.shape[0] - 1 - key for key in (1, 3, 6, 8, 10) if key < rows.shape[0]]
+    background[black] = background[black] * 0.5
+    picture = _stretch(torch.where((rows > 0).unsqueeze(-1), cells, background), rows.shape[0] * row_height, width)
+    picture[::row_height] = torch.tensor(_GRID)
+    return picture

@@ -1,0 +1,109 @@
+"""The library's front door: load a model, make codes, make audio. The parts behind it do the work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .conditioning.chroma import Melody, extract_melody
+from .config import RELEASED_CHROMA, GenerationParams
+from .generation import OnStep, generate_codes
+from .loading import Components, load_components
+
+
+class MusicGen:
+    """A whole model on one device. Immutable: nothing of a call stays in it."""
+
+    def __init__(self, components: Components, device: torch.device) -> None:
+        self.config = components.config
+        self.lm = components.lm
+        self.text_encoder = components.text_encoder
+        self.codec = components.codec
+        self.device = device
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second of decoded audio."""
+        return self.config.sample_rate
+
+    @property
+    def frame_rate(self) -> int:
+        """Frames of codes per second."""
+        return self.config.frame_rate
+
+    @property
+    def num_codebooks(self) -> int:
+        """K, codebooks of all channels together."""
+        return self.config.num_codebooks
+
+    @property
+    def audio_channels(self) -> int:
+        """1, or 2 for stereo models."""
+        return self.config.audio_channels
+
+    def generate(
+        self,
+        descriptions: list[str | None],
+        params: GenerationParams,
+        *,
+        melody: Tensor | list[Tensor | None] | None = None,
+        melody_sample_rate: int | None = None,
+        prompt: Tensor | None = None,
+        on_step: OnStep | None = None,
+    ) -> Tensor:
+        """Sample codes int64 `[B, K, T]`, one item per description; T covers `params.duration` seconds.
+
+        A description that is None or "" is unconditional. melody: for melody models, audio
+        `[B or 1, C, L]`, or one `[C, L]` or None per item, at melody_sample_rate (default: the
+        model's). prompt: codes `[B or 1, K, T0]` to continue; the output begins with them.
+        on_step: called after every step with a :class:`StepProgress`; what it raises cancels.
+        Item i draws from seed + i and equals the same request made alone. Raises ValueError on bad input.
+        """
+        condition = self.text_encoder.encode(descriptions)
+        return generate_codes(
+            self.lm,
+            self.config,
+            [condition],
+            params,
+            batch_size=len(descriptions),
+            melodies=self._melodies(melody, melody_sample_rate, len(descriptions)),
+            prompt=prompt,
+            on_step=on_step,
+            device=self.device,
+        )
+
+    def encode(self, audio: Tensor, sample_rate: int) -> Tensor:
+        """Audio `[B, C, L]` of any rate, mono or stereo -> codes `[B, K, T]`."""
+        return self.codec.encode(audio, sample_rate).cpu()
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes `[B, K, T]` -> float32 audio `[B, C, L]` on the CPU, L = T samples per frame."""
+        return self.codec.decode(codes).cpu()
+
+    def _melodies(
+        self, melody: Tensor | Sequence[Tensor | None] | None, sample_rate: int | None, batch: int
+    ) -> list[Melody | None] | None:
+        if melody is None:
+            return None
+        rate = self.sample_rate if sample_rate is None else sample_rate
+        if isinstance(melody, Tensor) and melody.dim() != 3:
+            raise ValueError(f"the melody has shape {list(melody.shape)}; allowed is [B or 1, channels, samples].")
+        items = list(melody)
+        if isinstance(melody, Tensor) and len(items) == 1:
+            items = items * batch
+        config = self.config.chroma or RELEASED_CHROMA
+        return [None if item is None else extract_melody(item, rate, config) for item in items]
+
+
+def load_model(path: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> MusicGen:
+    """Load a model folder in the Hugging Face layout onto a device.
+
+    dtype: of the language model; the text encoder follows it but never runs in float16, the codec
+    is float32. Raises FileNotFoundError and ValueError saying what is wrong with which file.
+    """
+    text_dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
+    components = load_components(path, dtype=dtype, text_dtype=text_dtype, device=device)
+    return MusicGen(components, torch.device(device))

@@ -1,0 +1,63 @@
+"""From logits to codes: guidance, filtering, drawing. Pure functions.
+
+Randomness comes in as an argument, so that the eager engine, a captured graph and the slow
+reference draw the same codes from the same logits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def guide(conditional: Tensor, unconditional: Tensor, cfg_coef: float) -> Tensor:
+    """Classifier-free guidance (Ho and Salimans 2022) on raw logits of any shape."""
+    return unconditional + (conditional - unconditional) * cfg_coef
+
+
+def exponential_noise(generators: Sequence[torch.Generator], num_codebooks: int, card: int) -> Tensor:
+    """One step's noise, Exp(1) distributed, float32 `[B, K, card]` on the CPU; row i from generators[i].
+
+    Made from uniform numbers of the CPU's Mersenne Twister, which all platforms share.
+    """
+    rows = [torch.rand(num_codebooks, card, generator=g) for g in generators]
+    return -torch.log1p(-torch.stack(rows)).clamp_max_(-(2.0**-25))
+
+
+def _race(probs: Tensor, noise: Tensor) -> Tensor:
+    # The first of independent exponential clocks with rates p rings for i with probability p_i.
+    # Unlike a search in the cumulative sum, a rounding error in one p hardly ever moves the winner.
+    return (probs / noise).argmax(dim=-1)
+
+
+def _sample_top_p(probs: Tensor, top_p: float, noise: Tensor) -> Tensor:
+    ordered, index = probs.sort(dim=-1, descending=True)
+    outside = ordered.cumsum(dim=-1) - ordered > top_p
+    winner = _race(ordered.masked_fill(outside, 0.0), noise)
+    return index.gather(-1, winner.unsqueeze(-1)).squeeze(-1)
+
+
+def _sample_top_k(probs: Tensor, top_k: int, noise: Tensor) -> Tensor:
+    smallest = probs.topk(min(top_k, probs.shape[-1]), dim=-1).values[..., -1:]
+    return _race(probs.masked_fill(probs < smallest, 0.0), noise)
+
+
+def sample_codes(
+    logits: Tensor, noise: Tensor | None, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 0.0
+) -> Tensor:
+    """Draw one code per codebook: logits `[B, K, card]` -> int64 `[B, K]`.
+
+    noise: Exp(1) numbers of the same shape; None, or temperature 0, takes the likeliest code.
+    top_p > 0 keeps the likeliest codes up to that share (Holtzman et al. 2020) and top_k is then
+    ignored; otherwise top_k > 0 keeps the k likeliest, ties included.
+    """
+    if noise is None or temperature == 0.0:
+        return logits.argmax(dim=-1)
+    probs = torch.softmax(logits / temperature, dim=-1)
+    if top_p > 0.0:
+        return _sample_top_p(probs, top_p, noise)
+    if top_k > 0:
+        return _sample_top_k(probs, top_k, noise)
+    return _race(probs, noise)

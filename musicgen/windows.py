@@ -1,0 +1,58 @@
+"""The windows of a long piece, in whole frames.
+
+Pieces longer than the model's window are sampled window after window; each continues the last
+`window - extend_stride` seconds of the one before it (section 3.3 of the audiocraft write-up of
+Copet et al. 2023). The reference adds and truncates seconds as floating-point numbers and so
+loses a frame for some numbers (4.5 s in windows of 2 s moved by 1.2 s gives it 224 frames where
+225 were asked for); here seconds become frames once, and only frames are added.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from .config import GenerationParams
+
+
+@dataclass(frozen=True)
+class Window:
+    """One call of the decoder: frames `first` to `first + num_frames` of the piece.
+
+    The first prompt_frames of them are known already.
+    """
+
+    first: int
+    num_frames: int
+    prompt_frames: int
+
+
+def to_frames(seconds: float, frame_rate: int) -> int:
+    """Whole frames in a duration, a hair's breadth of rounding error forgiven."""
+    return math.floor(seconds * frame_rate + 1e-6)
+
+
+def plan_windows(params: GenerationParams, frame_rate: int, prompt_frames: int = 0) -> list[Window]:
+    """The windows of a request with a prompt of prompt_frames.
+
+    Raises ValueError when the duration is under one frame or the prompt leaves nothing to sample
+    in the first window.
+    """
+    total = to_frames(params.duration, frame_rate)
+    size = to_frames(params.window, frame_rate)
+    stride = to_frames(params.extend_stride, frame_rate)
+    if total < 1 or stride < 1:
+        name, value = ("duration", params.duration) if total < 1 else ("extend_stride", params.extend_stride)
+        raise ValueError(f"{name} is {value} seconds; allowed is at least one frame, {1 / frame_rate:g} seconds.")
+    first_size = min(total, size)
+    if prompt_frames >= first_size:
+        raise ValueError(
+            f"the prompt is {prompt_frames / frame_rate:g} seconds long; allowed is less than "
+            f"{first_size / frame_rate:g} seconds (the smaller of the duration, {params.duration:g}, and the model's "
+            f"window, {params.window:g}). Trim the prompt or raise the duration."
+        )
+    windows = [Window(0, first_size, prompt_frames)]
+    while windows[-1].first + windows[-1].num_frames < total:
+        first = windows[-1].first + stride
+        windows.append(Window(first, min(total - first, size), size - stride))
+    return windows
