@@ -1,0 +1,1 @@
+"""Making models. Nothing here is imported when music is made."""
