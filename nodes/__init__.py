@@ -1,0 +1,30 @@
+"""The node pack: one literal list of nodes. Each node is a thin translation to the `musicgen` library."""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from . import host
+from .codec import MusicGenEnCodecDecode, MusicGenEnCodecEncode
+from .conditioning import MusicGenMelodyChroma, MusicGenTextEncode
+from .loaders import MusicGenLoader
+from .sampling import MusicGenSampleTokens
+
+
+class MusicGenExtension(ComfyExtension):
+    """What ComfyUI asks for: the model folder and the nodes."""
+
+    async def on_load(self) -> None:
+        """Make `models/musicgen` known to the host."""
+        host.register_model_folder()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        """Every node of the pack."""
+        return [
+            MusicGenLoader,
+            MusicGenTextEncode,
+            MusicGenMelodyChroma,
+            MusicGenSampleTokens,
+            MusicGenEnCodecDecode,
+            MusicGenEnCodecEncode,
+        ]

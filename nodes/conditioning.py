@@ -1,0 +1,91 @@
+"""The nodes that make conditions: a description, a melody."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+
+from ..musicgen.conditioning.chroma import extract_melody
+from ..musicgen.images import chroma_image
+from . import host
+from .edges import read_audio
+from .types import CATEGORY, MelodyBatch, MelodySocket, TextEncoderHandle, TextEncoderSocket
+
+
+class MusicGenTextEncode(io.ComfyNode):
+    """A description -> native CONDITIONING: raw T5 states and their mask."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MusicGenTextEncode",
+            display_name="MusicGen Text Encode",
+            category=CATEGORY,
+            description="Turns a description of music into conditioning for MusicGen Sample Tokens. The core nodes "
+            "Conditioning Average, Combine, Concat, ZeroOut and SetTimestepRange work on it.",
+            search_aliases=["music prompt", "describe music", "t5 encode", "musicgen prompt"],
+            inputs=[
+                TextEncoderSocket.Input("text_encoder", tooltip="The text encoder of a MusicGen Loader."),
+                io.String.Input(
+                    "text",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    tooltip="Describe the music: genre, instruments, mood, tempo. Empty means no description.",
+                ),
+            ],
+            outputs=[
+                io.Conditioning.Output(
+                    "conditioning",
+                    display_name="conditioning",
+                    tooltip="The encoded description, for positive or negative of MusicGen Sample Tokens.",
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, text_encoder: TextEncoderHandle, text: str) -> io.NodeOutput:
+        with host.on_device(text_encoder.patcher, whole=True):
+            condition = text_encoder.patcher.model.encode([text])
+        mask = condition.mask.to("cpu", torch.int64)
+        return io.NodeOutput([[condition.states.cpu(), {"pooled_output": None, "attention_mask": mask}]])
+
+
+class MusicGenMelodyChroma(io.ComfyNode):
+    """AUDIO -> the melody in it, and a picture of it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MusicGenMelodyChroma",
+            display_name="MusicGen Melody Chroma",
+            category=CATEGORY,
+            description="Extracts the melody of a recording: the loudest of the twelve pitch classes in each frame. "
+            "Melody models follow it. A recording without drums and bass gives the cleanest melody.",
+            search_aliases=["melody to music", "chromagram", "chroma", "hum to music", "musicgen melody"],
+            inputs=[
+                io.Audio.Input(
+                    "audio",
+                    tooltip="A hummed or played melody, mono or stereo, of any sample rate. Melodies shorter than "
+                    "30 seconds are repeated.",
+                )
+            ],
+            outputs=[
+                MelodySocket.Output(
+                    "melody",
+                    display_name="melody",
+                    tooltip="The melody, for MusicGen Sample Tokens with a melody model.",
+                ),
+                io.Image.Output(
+                    "chromagram",
+                    display_name="chromagram",
+                    tooltip="A picture of the melody: time from left to right, pitch classes from C upwards.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, audio: io.Audio.Type) -> io.NodeOutput:
+        waveform, sample_rate = read_audio(audio)
+        items = tuple(extract_melody(item, sample_rate) for item in waveform)
+        images = torch.stack([chroma_image(item.chroma) for item in items])
+        return io.NodeOutput(MelodyBatch(items), images)

@@ -1,0 +1,172 @@
+"""The only file that touches ComfyUI: folders, memory management, progress, interruption.
+
+Everything else in the pack talks to the host through these few functions. Attributes of the host
+are looked up at call time, since its start-up replaces some of them.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import comfy.model_management as mm
+import comfy.model_patcher
+import comfy.ops
+import comfy.utils
+import folder_paths
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+logger = logging.getLogger("musicgen")
+
+FOLDER = "musicgen"
+BUNDLED = "bundled"
+DEFAULT_MODEL = "bundled/musicgen-untrained"
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+_BUNDLED_DIRECTORY = Path(__file__).resolve().parent.parent / "models"
+_CONFIG = "config.json"
+_EXTENSIONS = {".safetensors", ".bin", ".json"}
+_PICTURE_INTERVAL = 0.25
+_PICTURE_SIZE = 512
+
+
+# Folders
+
+
+def register_model_folder() -> None:
+    """Add `models/musicgen`; paths that the user configured before stay, and stay in front."""
+    folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
+    paths, extensions = folder_paths.folder_names_and_paths[FOLDER]
+    folder_paths.folder_names_and_paths[FOLDER] = (paths, set(extensions) | _EXTENSIONS)
+
+
+def models() -> dict[str, Path]:
+    """Every model's name as the loader shows it, and its folder; the bundled ones first."""
+    found = {f"{BUNDLED}/{path.parent.name}": path.parent for path in sorted(_BUNDLED_DIRECTORY.glob(f"*/{_CONFIG}"))}
+    for file in folder_paths.get_filename_list(FOLDER):
+        name = PurePosixPath(file.replace("\\", "/"))
+        path = folder_paths.get_full_path(FOLDER, file)
+        if name.name == _CONFIG and len(name.parts) > 1 and path is not None:
+            found.setdefault(str(name.parent), Path(path).parent)
+    return found
+
+
+def resolve_model(name: str) -> tuple[str, Path]:
+    """A name out of a workflow -> the name with forward slashes, and the model's folder."""
+    clean = PurePosixPath(name.replace("\\", "/"))
+    known = models()
+    if clean.is_absolute() or ".." in clean.parts or ":" in name:
+        raise ValueError(
+            f"model is {name!r}, a path outside the models folder; put the model's folder into models/musicgen "
+            "(or name its place in extra_model_paths.yaml) and choose it by its name."
+        )
+    if str(clean) not in known:
+        raise ValueError(
+            f"model is {name!r}, which does not exist; allowed are {', '.join(known)}. "
+            "Put a folder with a config.json into models/musicgen to add one."
+        )
+    return str(clean), known[str(clean)]
+
+
+def model_fingerprint(name: str) -> str:
+    """Path, times and sizes of a model's files: changes when one of them does."""
+    path = resolve_model(name)[1]
+    stats = ((file.name, file.stat()) for file in sorted(path.iterdir()) if file.is_file())
+    return repr((str(path), [(file, stat.st_mtime_ns, stat.st_size) for file, stat in stats]))
+
+
+# Memory management
+
+
+def lm_dtype(choice: str) -> torch.dtype:
+    """A number format of the loader's combo -> torch dtype."""
+    if choice != "auto":
+        return DTYPES[choice]
+    device = mm.get_torch_device()
+    if mm.should_use_bf16(device):
+        return torch.bfloat16
+    return torch.float16 if mm.should_use_fp16(device) else torch.float32
+
+
+def lm_operations() -> Any:
+    """The layers that the language model is built of: they fetch weights that were offloaded."""
+    return comfy.ops.manual_cast
+
+
+def wrap_lm(module: nn.Module) -> Any:
+    """A ModelPatcher around a language model."""
+    return _wrap(module, mm.get_torch_device(), mm.unet_offload_device())
+
+
+def wrap_text_encoder(module: nn.Module) -> Any:
+    """A ModelPatcher around a text encoder."""
+    return _wrap(module, mm.text_encoder_device(), mm.text_encoder_offload_device())
+
+
+def wrap_codec(module: nn.Module) -> Any:
+    """A ModelPatcher around a codec."""
+    return _wrap(module, mm.vae_device(), mm.vae_offload_device())
+
+
+def _wrap(module: nn.Module, load_device: torch.device, offload_device: torch.device) -> Any:
+    mm.archive_model_dtypes(module)
+    return comfy.model_patcher.CoreModelPatcher(module, load_device=load_device, offload_device=offload_device)
+
+
+@contextmanager
+def on_device(patcher: Any, *, memory_required: int = 0, whole: bool = False) -> Iterator[torch.device]:
+    """Bring a model to its device and yield that device.
+
+    memory_required: bytes of activations and caches. whole: for modules of plain torch layers,
+    which cannot run while a part of them is offloaded.
+    """
+    mm.load_models_gpu([patcher], memory_required=memory_required, force_full_load=whole)
+    device = patcher.load_device
+    # Only with several GPUs, and only in newer hosts.
+    context = getattr(mm, "cuda_device_context", None)
+    with context(device) if context else nullcontext():
+        yield device
+
+
+# Progress and interruption
+
+
+def check_interrupt() -> None:
+    """Raise if the user pressed Cancel."""
+    mm.throw_exception_if_processing_interrupted()
+
+
+def say(node_id: str | None, text: str) -> None:
+    """Show a line on a node, and in the log."""
+    logger.warning(text)
+    from server import PromptServer
+
+    server = getattr(PromptServer, "instance", None)
+    if server is not None and node_id is not None:
+        server.send_progress_text(text, node_id)
+
+
+class StepReporter:
+    """Called after every step: stops on interruption, moves the progress bar, and now and then shows a picture."""
+
+    def __init__(self, total: int, draw: Callable[[Tensor], Tensor]) -> None:
+        """total: steps. draw: codes [B, K, T] -> picture [H, W, 3], floats of 0 to 1."""
+        self._bar = comfy.utils.ProgressBar(total)
+        self._draw = draw
+        self._next_picture = 0.0
+
+    def __call__(self, progress: Any) -> None:
+        check_interrupt()
+        preview = None
+        if progress.step == progress.total or time.monotonic() >= self._next_picture:
+            picture = (self._draw(progress.codes()) * 255).to(torch.uint8).numpy()
+            preview = ("JPEG", Image.fromarray(picture), _PICTURE_SIZE)
+            self._next_picture = time.monotonic() + _PICTURE_INTERVAL
+        self._bar.update_absolute(progress.step, progress.total, preview)

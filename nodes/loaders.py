@@ -1,0 +1,79 @@
+"""The node that opens a checkpoint folder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..musicgen.loading import load_components
+from . import host
+from .types import CATEGORY, CodecHandle, CodecSocket, ModelHandle, ModelSocket, TextEncoderHandle, TextEncoderSocket
+
+
+class MusicGenLoader(io.ComfyNode):
+    """A checkpoint folder -> model, text encoder, codec."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        names = list(host.models())
+        return io.Schema(
+            node_id="MusicGenLoader",
+            display_name="MusicGen Loader",
+            category=CATEGORY,
+            description="Opens a MusicGen model: the bundled one, or a folder in Hugging Face layout under "
+            "models/musicgen. Nothing is downloaded. Meta's released weights are licensed CC-BY-NC 4.0: "
+            "no commercial use.",
+            search_aliases=["load musicgen", "text to music", "music generation", "music model", "audiocraft"],
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=names,
+                    default=host.DEFAULT_MODEL if host.DEFAULT_MODEL in names else None,
+                    tooltip="A sub-folder of models/musicgen that holds a config.json, or a model bundled with "
+                    "this pack. Meta's released weights are CC-BY-NC 4.0.",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=["auto", *host.DTYPES],
+                    default="auto",
+                    tooltip="Number format of the language model. auto: bf16 or fp16 where the GPU is good at it, "
+                    "else fp32. Text encoder and codec always stay in fp32.",
+                ),
+            ],
+            outputs=[
+                ModelSocket.Output("model", display_name="model", tooltip="The language model, for the sampler."),
+                TextEncoderSocket.Output(
+                    "text_encoder", display_name="text_encoder", tooltip="The T5 encoder, for MusicGen Text Encode."
+                ),
+                CodecSocket.Output(
+                    "codec", display_name="codec", tooltip="The EnCodec model, which turns tokens into sound and back."
+                ),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model: str | None) -> bool | str:
+        """Accept backslashes of workflows saved on Windows; say in a sentence what else is wrong."""
+        try:
+            if model is not None:
+                host.resolve_model(model)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str, dtype: str) -> str:
+        """Load again when a file of the checkpoint changed."""
+        return host.model_fingerprint(model)
+
+    @classmethod
+    def execute(cls, model: str, dtype: str) -> io.NodeOutput:
+        name, path = host.resolve_model(model)
+        parts: Any = load_components(path, dtype=host.lm_dtype(dtype), operations=host.lm_operations())
+        fingerprint = parts.codec.fingerprint
+        return io.NodeOutput(
+            ModelHandle(host.wrap_lm(parts.lm), parts.config, fingerprint, name),
+            TextEncoderHandle(host.wrap_text_encoder(parts.text_encoder), name),
+            CodecHandle(host.wrap_codec(parts.codec), fingerprint, name),
+        )

@@ -1,0 +1,209 @@
+"""The node that samples: conditions -> tokens."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from comfy_api.latest import io
+
+from ..musicgen.conditioning.base import TextCondition
+from ..musicgen.config import GenerationParams
+from ..musicgen.generation import generate_codes, memory_required, plan_steps
+from ..musicgen.images import codes_image
+from ..musicgen.patterns import PATTERN_NAMES, trained_pattern_name
+from . import host
+from .edges import read_conditioning, read_melody, read_prompt, sampled_tokens
+from .types import CATEGORY, MAX_SECONDS, MelodyBatch, MelodySocket, ModelHandle, ModelSocket, Tokens, TokensSocket
+
+AUTO = "auto"
+
+
+class MusicGenSampleTokens(io.ComfyNode):
+    """Model and conditions -> tokens."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MusicGenSampleTokens",
+            display_name="MusicGen Sample Tokens",
+            category=CATEGORY,
+            description="Lets a MusicGen model write the tokens of a piece of music: from a description, along a "
+            "melody, or as the continuation of a recording.",
+            search_aliases=["musicgen sampler", "generate music", "text to music", "melody to music", "continue music"],
+            inputs=[*_sockets(), *_widgets(), *_optional_sockets()],
+            outputs=[
+                TokensSocket.Output(
+                    "tokens", display_name="tokens", tooltip="The piece, prompt included, for MusicGen EnCodec Decode."
+                )
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: ModelHandle,
+        positive: list[Any],
+        duration: float,
+        batch_size: int,
+        seed: int,
+        cfg_coef: float,
+        temperature: float,
+        top_k: int,
+        top_p: float,
+        pattern: str,
+        negative: list[Any] | None = None,
+        melody: MelodyBatch | None = None,
+        prompt: Tokens | None = None,
+    ) -> io.NodeOutput:
+        name = None if pattern == AUTO else pattern
+        params = GenerationParams(duration, cfg_coef, temperature, top_k, top_p, seed=seed, pattern=name)
+        conditions = [read_conditioning(c, model, batch_size) for c in (positive, negative or [])]
+        request: dict[str, Any] = {
+            "negative": conditions[1],
+            "batch_size": batch_size,
+            "melodies": read_melody(melody, model, batch_size),
+            "prompt": read_prompt(prompt, model, batch_size),
+        }
+        request["on_step"] = _reporter(model, params, request["prompt"])
+        _warn_if_untrained(model, params.pattern, cls.hidden.unique_id)
+        memory = _memory(model, params, *conditions, batch_size)
+        with host.on_device(model.patcher, memory_required=memory) as device:
+            codes = generate_codes(model.patcher.model, model.config, conditions[0], params, device=device, **request)
+        return io.NodeOutput(sampled_tokens(codes, model, params))
+
+
+def _sockets() -> list[io.Input]:
+    return [
+        ModelSocket.Input("model", tooltip="The language model of a MusicGen Loader."),
+        io.Conditioning.Input(
+            "positive",
+            tooltip="What the music shall be: conditioning of MusicGen Text Encode, also combined, averaged or limited "
+            "to a range of the piece by core nodes.",
+        ),
+    ]
+
+
+def _widgets() -> list[io.Input]:
+    return [
+        io.Float.Input(
+            "duration",
+            default=10.0,
+            min=0.1,
+            max=MAX_SECONDS,
+            step=0.1,
+            tooltip="Length of the whole piece in seconds, a prompt included. Beyond 30 seconds the piece is sampled "
+            "in overlapping windows.",
+        ),
+        io.Int.Input(
+            "batch_size",
+            default=1,
+            min=1,
+            max=64,
+            tooltip="How many pieces to sample at once. Piece i is the one that seed + i gives alone.",
+        ),
+        io.Int.Input(
+            "seed",
+            default=0,
+            min=0,
+            max=0xFFFFFFFFFFFFFFFF,
+            control_after_generate=True,
+            tooltip="Start of the random numbers: the same seed gives the same piece.",
+        ),
+        io.Float.Input(
+            "cfg_coef",
+            default=3.0,
+            min=0.0,
+            max=20.0,
+            step=0.1,
+            tooltip="Guidance: how strongly the piece follows the conditions. 1 turns guidance off and is faster.",
+        ),
+        io.Float.Input(
+            "temperature",
+            default=1.0,
+            min=0.0,
+            max=5.0,
+            step=0.01,
+            tooltip="Below 1 the model is more predictable, above 1 more daring. 0 always takes the likeliest token.",
+        ),
+        io.Int.Input(
+            "top_k",
+            default=250,
+            min=0,
+            max=65536,
+            tooltip="Draw only from this many of the likeliest tokens; 0 allows all of them.",
+        ),
+        io.Float.Input(
+            "top_p",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Draw only from the likeliest tokens that together have this probability. Above 0 it takes the "
+            "place of top_k.",
+        ),
+        io.Combo.Input(
+            "pattern",
+            options=[AUTO, *PATTERN_NAMES],
+            default=AUTO,
+            tooltip="In which order the codebooks are sampled. auto is the pattern that the model was trained on; any "
+            "other one works, but an ordinary model makes noise of it.",
+        ),
+    ]
+
+
+def _optional_sockets() -> list[io.Input]:
+    return [
+        io.Conditioning.Input(
+            "negative",
+            optional=True,
+            tooltip="What to guide away from. Without it, guidance is away from music without a description.",
+        ),
+        MelodySocket.Input(
+            "melody",
+            optional=True,
+            tooltip="A melody to follow, of MusicGen Melody Chroma; for melody models only.",
+        ),
+        TokensSocket.Input(
+            "prompt",
+            optional=True,
+            tooltip="Tokens to continue, of MusicGen EnCodec Encode or of this node; shorter than 30 seconds.",
+        ),
+    ]
+
+
+def _reporter(model: ModelHandle, params: GenerationParams, prompt: Any) -> host.StepReporter:
+    steps = plan_steps(model.config, params, 0 if prompt is None else prompt.shape[2])
+    return host.StepReporter(steps, partial(_draw_first, card=model.config.card))
+
+
+def _draw_first(codes: Any, card: int) -> Any:
+    return codes_image(codes[0], card)
+
+
+def _memory(
+    model: ModelHandle,
+    params: GenerationParams,
+    positive: tuple[TextCondition, ...],
+    negative: tuple[TextCondition, ...],
+    batch_size: int,
+) -> int:
+    return memory_required(
+        model.config,
+        params,
+        batch_size=batch_size,
+        num_text_tokens=max((c.states.shape[1] for c in positive + negative), default=1),
+        num_groups=len(positive) + max(1, len(negative)),
+        itemsize=model.patcher.model.dtype.itemsize,
+    )
+
+
+def _warn_if_untrained(model: ModelHandle, pattern: str | None, node_id: str | None) -> None:
+    own = trained_pattern_name(model.config.delays, model.config.audio_channels)
+    if pattern is not None and pattern != own:
+        trained = own or f"delays of {', '.join(map(str, model.config.delays))}"
+        host.say(
+            node_id,
+            f"Pattern {pattern}: the model {model.name} was not trained on it but on {trained}, so expect noise.",
+        )
