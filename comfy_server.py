@@ -115,6 +115,7 @@ class ProgressLine:
         self.shown: tuple[str, int] | None = None
 
     def __call__(self, name: str, data: dict) -> None:
+        """Take one event of ``ComfyServer.run``."""
         if name != "progress" or not data.get("max"):
             return
         node = self.prompt.get(str(data.get("node")), {}).get("class_type", "")
@@ -125,9 +126,12 @@ class ProgressLine:
         self.shown = state
         bar = ("#" * round(share * 30)).ljust(30, ".")
         text = f"  {node} [{bar}] {state[1]:3d}%"
-        print("\r" + text if self.moving else text, end="" if self.moving else "\n", flush=True)
-        if self.moving and share == 1.0:
-            print(flush=True)
+        if self.moving:
+            text = "\r" + text + ("\n" if share == 1.0 else "")
+        else:
+            text += "\n"
+        sys.stdout.write(text)
+        sys.stdout.flush()
 
 
 def _free_port() -> int:
@@ -169,7 +173,7 @@ class ComfyServer:
         # A proxy set for the outside world must not be asked for 127.0.0.1.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
-    def __enter__(self) -> ComfyServer:  # noqa: PYI034  (Self needs Python 3.11)
+    def __enter__(self) -> ComfyServer:
         try:
             self.start()
         except BaseException:
@@ -282,6 +286,10 @@ class ComfyServer:
     def interrupt(self) -> None:
         """Ask the running prompt to stop."""
         self._request("/interrupt", {})
+
+    def free(self) -> None:
+        """Ask ComfyUI to unload its models and forget its cached results."""
+        self._request("/free", {"unload_models": True, "free_memory": True})
 
     def queue(self, prompt: Prompt, client_id: str | None = None) -> str:
         """Queue a prompt and return its id; ComfyError when any node of it is refused."""

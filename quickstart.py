@@ -25,13 +25,7 @@ from pathlib import Path
 if sys.version_info < (3, 10):  # noqa: UP036  (before the imports: they need it too)
     sys.exit(f"Python 3.10 or newer is needed, this is {sys.version.split()[0]}.")
 
-from comfy_server import (
-    ComfyError,
-    ComfyServer,
-    ProgressLine,
-    describe_failure,
-    prepare_base,
-)
+from comfy_server import ComfyError, ComfyServer, ProgressLine, describe_failure, prepare_base
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
@@ -53,6 +47,7 @@ class SetupError(RuntimeError):
 
 
 def say(text: str) -> None:
+    """Print one line now."""
     print(text, flush=True)
 
 
@@ -252,10 +247,9 @@ def build_prompt(args: argparse.Namespace, models: list[str]) -> dict:
     path = ROOT / "workflows" / "api" / f"{name}.json"
     prompt = json.loads(path.read_text(encoding="utf-8"))
     if args.melody:
-        source = Path(args.melody).expanduser()
-        if not source.is_file():
-            raise SetupError(f"There is no melody file {source}.")
-        shutil.copyfile(source, BASE / "input" / source.name)
+        source = Path(args.melody).expanduser().resolve()
+        if source.parent != (BASE / "input").resolve():
+            shutil.copyfile(source, BASE / "input" / source.name)
         set_input(prompt, "LoadAudio", audio=source.name)
     if args.model:
         set_input(prompt, "MusicGenLoader", model=choose_model(args.model, models))
@@ -346,8 +340,12 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--duration", type=float, metavar="S", help="seconds of music")
     parser.add_argument("--seed", type=int, metavar="N", help="same seed, same music")
     parser.add_argument("--serve", action="store_true", help="leave ComfyUI running")
-    parser.add_argument("--comfyui", metavar="DIR", default=os.environ.get("COMFYUI_DIR"))
-    return parser.parse_args(arguments)
+    chosen = os.environ.get("COMFYUI_DIR")
+    parser.add_argument("--comfyui", metavar="DIR", default=chosen, help="an existing ComfyUI (also: COMFYUI_DIR)")
+    args = parser.parse_args(arguments)
+    if args.melody and not Path(args.melody).expanduser().is_file():
+        parser.error(f"there is no melody file {args.melody}")
+    return args
 
 
 def main() -> int:
