@@ -22,7 +22,7 @@ class MusicGenTextEncode(io.ComfyNode):
             display_name="MusicGen Text Encode",
             category=CATEGORY,
             description="Turns a description of music into conditioning for MusicGen Sample Tokens. The core nodes "
-            "Conditioning Average, Combine, Concat, ZeroOut and SetTimestepRange work on it.",
+            "Conditioning (Average), (Combine), (Concat), Zero Out and SetTimestepRange work on it.",
             search_aliases=["music prompt", "describe music", "t5 encode", "musicgen prompt"],
             inputs=[
                 TextEncoderSocket.Input("text_encoder", tooltip="The text encoder of a MusicGen Loader."),

@@ -10,17 +10,19 @@ import asyncio
 import importlib
 import importlib.util
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
 COMFYUI = Path(os.environ.get("COMFYUI_DIR") or ROOT / ".host" / "ComfyUI")
+CHECKPOINTS = ROOT / "tests" / "golden" / "checkpoints"
 PACK = "musicgen_pack"
 
 
@@ -43,9 +45,18 @@ def comfy() -> SimpleNamespace:
 
 
 @pytest.fixture(scope="session")
-def pack(comfy: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    """The pack after `on_load`, with a models folder of the tests' own."""
-    comfy.folder_paths.models_dir = str(tmp_path_factory.mktemp("models"))
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A `models/musicgen` with the tiny text, melody and stereo checkpoints of the golden data."""
+    folder = tmp_path_factory.mktemp("models") / "musicgen"
+    for name in ("text", "melody", "stereo"):
+        shutil.copytree(CHECKPOINTS / f"hf-{name}", folder / "tiny" / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pack(comfy: SimpleNamespace, models_folder: Path) -> ModuleType:
+    """The pack after `on_load`."""
+    comfy.folder_paths.models_dir = str(models_folder.parent)
     spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
     module = importlib.util.module_from_spec(spec)
     sys.modules[PACK] = module
@@ -56,31 +67,85 @@ def pack(comfy: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Mo
 
 
 @pytest.fixture(scope="session")
+def host(pack: ModuleType) -> ModuleType:
+    """The pack's `nodes/host.py`."""
+    return importlib.import_module(f"{PACK}.nodes.host")
+
+
+@pytest.fixture(scope="session")
+def edges(pack: ModuleType) -> ModuleType:
+    """The pack's `nodes/edges.py`."""
+    return importlib.import_module(f"{PACK}.nodes.edges")
+
+
+@pytest.fixture(scope="session")
 def node_list(pack: ModuleType) -> list[type]:
     """Every node class."""
     return asyncio.run(pack.extension.get_node_list())
 
 
 @pytest.fixture(scope="session")
-def nodes(node_list: list[type]) -> SimpleNamespace:
-    """The node classes by their id."""
-    return SimpleNamespace(**{node.GET_SCHEMA().node_id: node for node in node_list})
+def run(node_list: list[type]) -> Callable[..., Any]:
+    """Execute a node, named without its prefix, as the host does: a locked clone of its class, in inference mode."""
+    by_id = {node.GET_SCHEMA().node_id: node for node in node_list}
 
-
-@pytest.fixture(scope="session")
-def run() -> Callable[..., Any]:
-    """Execute a node as the host does: on a locked clone of its class, with its hidden inputs."""
-
-    def execute(node: type, **inputs: Any) -> Any:
-        clone = node.PREPARE_CLASS_CLONE({"hidden_inputs": {"UNIQUE_ID": "7"}})
-        result = clone.EXECUTE_NORMALIZED(**inputs).result
+    def execute(name: str, **inputs: Any) -> Any:
+        clone = by_id[f"MusicGen{name}"].PREPARE_CLASS_CLONE({"hidden_inputs": {"UNIQUE_ID": "7"}})
+        with torch.inference_mode():
+            result = clone.EXECUTE_NORMALIZED(**inputs).result
         return result[0] if len(result) == 1 else result
 
     return execute
 
 
-@pytest.fixture(autouse=True)
-def inference_mode():
-    """ComfyUI runs nodes under inference mode."""
-    with torch.inference_mode():
-        yield
+@pytest.fixture(scope="session")
+def load(run: Callable[..., Any]) -> Callable[[str], SimpleNamespace]:
+    """Load one of the tiny checkpoints, once."""
+    loaded: dict[str, SimpleNamespace] = {}
+
+    def load_once(name: str) -> SimpleNamespace:
+        if name not in loaded:
+            parts = run("Loader", model=f"tiny/{name}", dtype="auto")
+            loaded[name] = SimpleNamespace(**dict(zip(("model", "text_encoder", "codec"), parts, strict=True)))
+        return loaded[name]
+
+    return load_once
+
+
+@pytest.fixture(scope="session")
+def encode(run: Callable[..., Any], load: Callable[[str], SimpleNamespace]) -> Callable[..., Any]:
+    """Describe music with the text encoder of a tiny checkpoint."""
+    return lambda text, name="text": run("TextEncode", text_encoder=load(name).text_encoder, text=text)
+
+
+@pytest.fixture(scope="session")
+def sample(run: Callable[..., Any], load: Callable[[str], SimpleNamespace]) -> Callable[..., Any]:
+    """Sample half a second from a tiny checkpoint; keywords change the request."""
+    widgets = {
+        "duration": 0.5,
+        "batch_size": 1,
+        "seed": 1,
+        "cfg_coef": 3.0,
+        "temperature": 1.0,
+        "top_k": 250,
+        "top_p": 0.0,
+        "pattern": "auto",
+    }
+
+    def sample_tokens(positive: Any, name: str = "text", **changes: Any) -> Any:
+        return run("SampleTokens", model=load(name).model, positive=positive, **(widgets | changes))
+
+    return sample_tokens
+
+
+def sound(seconds: float, rate: int = 32000, channels: int = 1, batch: int = 1, pitch: float = 440.0) -> dict[str, Any]:
+    """An AUDIO value: a tone, a fifth higher in each further batch item."""
+    time = torch.arange(int(seconds * rate)) / rate
+    tones = [torch.sin(2 * torch.pi * pitch * 1.5**item * time) for item in range(batch)]
+    return {"waveform": 0.5 * torch.stack(tones)[:, None].repeat(1, channels, 1), "sample_rate": rate}
+
+
+def owns_memory(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is on the CPU and keeps nothing alive but its own numbers (and a resampler's odd end)."""
+    excess = tensor.untyped_storage().nbytes() - tensor.numel() * tensor.element_size()
+    return tensor.device.type == "cpu" and tensor.is_contiguous() and excess < 64

@@ -1,0 +1,104 @@
+"""Sound to tokens and back, and every kind of sound that is refused."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from .conftest import owns_memory, sound
+
+
+@pytest.fixture
+def decode(run, load):
+    return lambda tokens, name="text": run("EnCodecDecode", codec=load(name).codec, tokens=tokens)
+
+
+@pytest.fixture
+def to_tokens(run, load):
+    return lambda audio, name="text": run("EnCodecEncode", codec=load(name).codec, audio=audio)
+
+
+@pytest.mark.parametrize(("name", "channels"), [("text", 1), ("stereo", 2)])
+def test_decoding_gives_float32_sound_on_the_cpu(encode, sample, decode, load, name, channels):
+    tokens = sample(encode("jazz", name), name, batch_size=2)
+    audio = decode(tokens, name)
+    assert audio["waveform"].shape == (2, channels, 16000) and audio["sample_rate"] == 32000
+    assert audio["waveform"].dtype == torch.float32 and owns_memory(audio["waveform"])
+    assert torch.isfinite(audio["waveform"]).all()
+
+
+def test_each_item_decodes_as_it_does_alone(encode, sample, decode):
+    tokens = sample(encode("jazz"), batch_size=3)
+    together = decode(tokens)["waveform"]
+    for item in range(3):
+        alone = decode({**tokens, "codes": tokens["codes"][item : item + 1]})["waveform"]
+        assert torch.equal(alone[0], together[item])
+
+
+@pytest.mark.parametrize("name", ["text", "stereo"])
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize(("rate", "samples"), [(32000, 7001), (44100, 10000), (8000, 1), (48000, 31049)])
+def test_a_recording_comes_back_in_its_own_length(to_tokens, decode, name, channels, rate, samples):
+    audio = {"waveform": torch.rand(1, channels, samples) - 0.5, "sample_rate": rate}
+    tokens = to_tokens(audio, name)
+    assert tokens["codes"].dtype == torch.int64 and owns_memory(tokens["codes"])
+    assert tokens["num_samples"] == -(-samples * 32000 // rate)
+    assert decode(tokens, name)["waveform"].shape[2] == tokens["num_samples"]
+
+
+def test_each_recording_is_encoded_as_it_is_alone(to_tokens):
+    audio = sound(0.4, batch=2)
+    together = to_tokens(audio)["codes"]
+    for item in range(2):
+        alone = to_tokens({**audio, "waveform": audio["waveform"][item : item + 1]})["codes"]
+        assert torch.equal(alone[0], together[item])
+
+
+def test_encoding_leaves_the_sound_as_it_was(to_tokens):
+    audio = sound(0.3)
+    before = audio["waveform"].clone()
+    to_tokens(audio)
+    assert torch.equal(audio["waveform"], before)
+
+
+def test_tokens_of_a_stereo_model_are_refused_by_a_mono_codec(encode, sample, decode):
+    tokens = sample(encode("jazz", "stereo"), "stereo")
+    with pytest.raises(ValueError, match=r"8 codebooks \(stereo\).*works with 4 \(mono\)"):
+        decode(tokens, "text")
+
+
+def test_tokens_of_another_codec_are_refused(encode, sample, decode):
+    with pytest.raises(ValueError, match="belong to the codec of tiny/text, which is not the codec of tiny/melody"):
+        decode(sample(encode("jazz")), "melody")
+
+
+def _silence(*shape: int) -> dict:
+    return {"waveform": torch.zeros(shape), "sample_rate": 32000}
+
+
+def _with_sample(value: float) -> dict:
+    audio = sound(0.1)
+    audio["waveform"][0, 0, 7] = value
+    return audio
+
+
+REFUSED = {
+    "none": (None, "the audio is None"),
+    "no samples": (_silence(1, 1, 0), "empty"),
+    "no items": (_silence(0, 1, 100), "empty"),
+    "nan": (_with_sample(float("nan")), "NaN"),
+    "inf": (_with_sample(float("inf")), "infinite"),
+    "8 channels": (_silence(1, 8, 3200), "8 channels; allowed are 1 and 2"),
+    "no batch": (_silence(1, 3200), r"shape \[1, 3200\]"),
+    "40 minutes": ({"waveform": torch.zeros(1).expand(1, 1, 40 * 60 * 32000), "sample_rate": 32000}, "2400 seconds"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+@pytest.mark.parametrize("node", ["EnCodecEncode", "MelodyChroma"])
+def test_unusable_sound_gives_one_sentence_with_a_way_out(run, load, node, kind):
+    audio, sentence = REFUSED[kind]
+    extra = {"codec": load("text").codec} if node == "EnCodecEncode" else {}
+    with pytest.raises(ValueError, match=sentence) as refused:
+        run(node, audio=audio, **extra)
+    assert "\n" not in str(refused.value) and any(sign in str(refused.value) for sign in ("allowed", "connect", "give"))

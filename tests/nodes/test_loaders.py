@@ -1,0 +1,124 @@
+"""The loader: names, files, formats of numbers."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from .conftest import CHECKPOINTS
+
+
+@pytest.fixture
+def broken_model(models_folder):
+    """A copy of the tiny text checkpoint that a test may damage."""
+    folder = models_folder / "broken"
+    shutil.copytree(CHECKPOINTS / "hf-text", folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+def test_the_combo_lists_the_bundled_models_first_and_sub_folders_with_forward_slashes(host, node_list):
+    names = list(host.models())
+    assert names[:2] == ["bundled/musicgen-untrained", "bundled/musicgen-untrained-melody"]
+    assert {"tiny/text", "tiny/melody", "tiny/stereo"} <= set(names)
+    combo = node_list[0].GET_SCHEMA().inputs[0]
+    assert combo.options == names
+    assert combo.default == names[0]
+
+
+def test_a_name_saved_on_windows_is_found(host, node_list):
+    assert node_list[0].validate_inputs(model="tiny\\text") is True
+    assert host.resolve_model("tiny\\text")[0] == "tiny/text"
+
+
+@pytest.mark.parametrize(
+    "name", ["../secret", "tiny/../../x", "/etc", "\\\\server\\share", "C:\\models", "tiny\\..\\x"]
+)
+def test_a_path_outside_the_models_folder_is_refused(node_list, name):
+    answer = node_list[0].validate_inputs(model=name)
+    assert "outside the models folder" in answer and repr(name) in answer
+
+
+def test_an_unknown_model_is_refused_with_the_known_ones(node_list):
+    answer = node_list[0].validate_inputs(model="musicgen-huge")
+    assert "does not exist" in answer and "bundled/musicgen-untrained" in answer
+
+
+def test_a_linked_model_name_is_left_to_execution(node_list):
+    assert node_list[0].validate_inputs(model=None) is True
+
+
+def test_a_changed_file_is_loaded_again(node_list, broken_model):
+    before = node_list[0].fingerprint_inputs(model="broken", dtype="auto")
+    assert node_list[0].fingerprint_inputs(model="broken", dtype="auto") == before
+    (broken_model / "config.json").write_text("{}", encoding="utf-8")
+    assert node_list[0].fingerprint_inputs(model="broken", dtype="auto") != before
+
+
+@pytest.mark.parametrize(
+    ("choice", "dtype"), [("auto", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
+def test_the_dtype_is_that_of_the_language_model_alone(run, choice, dtype):
+    model, text_encoder, codec = run("Loader", model="tiny/text", dtype=choice)
+    assert {p.dtype for p in model.patcher.model.parameters()} == {dtype}
+    for handle in (text_encoder, codec):
+        assert {p.dtype for p in handle.patcher.model.parameters()} == {torch.float32}
+
+
+def test_every_bundled_model_loads(run, host):
+    for name in (name for name in host.models() if name.startswith("bundled/")):
+        model, _, codec = run("Loader", model=name, dtype="auto")
+        assert model.name == name
+        assert model.codec == codec.fingerprint
+
+
+def _damage_weights(folder):
+    file = folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:5000])
+
+
+def _corrupt_weights(folder):
+    (folder / "model.safetensors").write_bytes(b"\xff" * 5000)
+
+
+def _drop_weights(folder):
+    (folder / "model.safetensors").unlink()
+
+
+def _drop_field(folder):
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    del config["decoder"]["hidden_size"]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+
+
+def _break_config(folder):
+    (folder / "config.json").write_text("{", encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (_damage_weights, "model.safetensors"),
+        (_corrupt_weights, "model.safetensors"),
+        (_drop_weights, "safetensors"),
+        (_drop_field, "hidden_size"),
+        (_break_config, "config.json"),
+    ],
+)
+def test_a_damaged_checkpoint_gives_one_sentence_that_names_the_place(run, broken_model, damage, named):
+    damage(broken_model)
+    with pytest.raises((ValueError, FileNotFoundError)) as refused:
+        run("Loader", model="broken", dtype="auto")
+    assert named in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_model_loads_where_the_hosts_layers_start_without_weights(run, comfy, monkeypatch):
+    """With dynamic VRAM, the default on NVIDIA, the host's layers hold None until they are filled."""
+    monkeypatch.setattr(comfy.memory, "aimdo_enabled", True)
+    model, _, _ = run("Loader", model="tiny/text", dtype="auto")
+    assert not any(p.is_meta for p in model.patcher.model.parameters())
+    assert len(list(model.patcher.model.parameters())) > 0

@@ -1,0 +1,68 @@
+"""What ComfyUI is told about the pack."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+IDS = [
+    "MusicGenLoader",
+    "MusicGenTextEncode",
+    "MusicGenMelodyChroma",
+    "MusicGenSampleTokens",
+    "MusicGenEnCodecDecode",
+    "MusicGenEnCodecEncode",
+]
+
+
+def test_the_pack_has_exactly_these_nodes(node_list):
+    assert [node.GET_SCHEMA().node_id for node in node_list] == IDS
+
+
+def test_the_entry_file_defines_the_web_folder_and_no_old_style_mappings(pack):
+    assert (ROOT / pack.WEB_DIRECTORY / "docs").is_dir()
+    assert not hasattr(pack, "NODE_CLASS_MAPPINGS")
+
+
+def test_every_node_input_and_output_is_explained(node_list):
+    for node in node_list:
+        schema = node.GET_SCHEMA()
+        assert schema.category == "audio/MusicGen"
+        assert schema.display_name.startswith("MusicGen ")
+        assert schema.description and schema.search_aliases
+        for part in [*schema.inputs, *schema.outputs]:
+            assert part.tooltip, f"{schema.node_id}.{part.id} has no tooltip"
+
+
+def test_every_node_can_be_sent_to_the_frontend(node_list):
+    for node in node_list:
+        json.dumps(node.GET_NODE_INFO_V1())
+
+
+def test_every_node_has_a_help_page_of_its_own(node_list):
+    pages = {path.stem for path in (ROOT / "web" / "docs").glob("*.md")}
+    assert pages == {node.GET_SCHEMA().node_id for node in node_list}
+
+
+def test_the_loader_states_the_licence_of_the_released_weights(node_list):
+    schema = node_list[0].GET_SCHEMA()
+    page = (ROOT / "web" / "docs" / "MusicGenLoader.md").read_text(encoding="utf-8")
+    assert all("CC-BY-NC 4.0" in text for text in (schema.description, schema.inputs[0].tooltip, page))
+
+
+def test_the_samplers_inputs_keep_their_order(node_list):
+    ids = [part.id for part in node_list[3].GET_SCHEMA().inputs]
+    sockets, optional = ["model", "positive"], ["negative", "melody", "prompt"]
+    widgets = ["duration", "batch_size", "seed", "cfg_coef", "temperature", "top_k", "top_p", "pattern"]
+    assert ids == sockets + widgets + optional
+
+
+def test_the_models_folder_joins_the_users_own_paths(comfy, host, models_folder, monkeypatch):
+    table = {"musicgen": (["/mnt/mine"], {".pt"})}
+    monkeypatch.setattr(comfy.folder_paths, "folder_names_and_paths", table)
+    host.register_model_folder()
+    host.register_model_folder()
+    paths, extensions = table["musicgen"]
+    assert paths == ["/mnt/mine", str(models_folder)]
+    assert extensions >= {".pt", ".safetensors", ".json"}

@@ -1,0 +1,231 @@
+"""The sampler: what it gives, what its inputs change, how it stops, what it refuses."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import pytest
+import torch
+from PIL import Image
+
+from .conftest import owns_memory, sound
+
+
+@pytest.fixture
+def melody_of(run):
+    return lambda **changes: run("MelodyChroma", audio=sound(1.0, **changes))[0]
+
+
+@pytest.fixture
+def progress(comfy, monkeypatch):
+    """Everything that is sent to the browser as progress: (value, total, preview)."""
+    sent: list[tuple] = []
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", lambda *call, node_id=None: sent.append(call))
+    return sent
+
+
+@pytest.fixture
+def said(comfy, monkeypatch):
+    """Every line that is shown on a node: (text, node id)."""
+    lines: list[tuple] = []
+
+    class Server:
+        def send_progress_text(self, text, node_id):
+            lines.append((text, node_id))
+
+    monkeypatch.setattr(comfy.server.PromptServer, "instance", Server(), raising=False)
+    return lines
+
+
+@pytest.mark.parametrize("name", ["text", "melody", "stereo"])
+def test_tokens_carry_codes_and_what_they_belong_to(encode, sample, load, name):
+    tokens = sample(encode("jazz", name), name, batch_size=2, seed=5)
+    config = load(name).model.config
+    codes = tokens.pop("codes")
+    assert codes.shape == (2, config.num_codebooks, 25) and codes.dtype == torch.int64 and owns_memory(codes)
+    assert 0 <= codes.min() and codes.max() < config.card
+    assert tokens == {
+        "frame_rate": 50,
+        "sample_rate": 32000,
+        "audio_channels": config.audio_channels,
+        "card": config.card,
+        "codec": load(name).codec.fingerprint,
+        "model": f"tiny/{name}",
+        "num_samples": None,
+        "pattern": None,
+        "seed": 5,
+    }
+
+
+def test_each_item_of_a_batch_is_the_piece_of_its_own_seed(encode, sample):
+    conditioning = encode("jazz")
+    together = sample(conditioning, batch_size=3, seed=40)["codes"]
+    for item in range(3):
+        assert torch.equal(sample(conditioning, seed=40 + item)["codes"][0], together[item])
+
+
+def test_the_largest_seed_works_with_a_batch(encode, sample):
+    assert sample(encode("jazz"), batch_size=2, seed=0xFFFFFFFFFFFFFFFF)["codes"].shape[0] == 2
+
+
+@pytest.mark.parametrize("name", ["text", "melody"])
+def test_without_a_negative_guidance_is_against_the_null_condition(comfy, encode, sample, name):
+    conditioning = encode("jazz piano", name)
+    (zeroed,) = comfy.core.ConditioningZeroOut().zero_out(conditioning)
+    plain = sample(conditioning, name)["codes"]
+    for negative in (encode("", name), zeroed):
+        assert torch.equal(sample(conditioning, name, negative=negative)["codes"], plain)
+    assert not torch.equal(sample(conditioning, name, negative=encode("folk", name))["codes"], plain)
+
+
+def test_zeroed_conditioning_samples_as_no_description_does(comfy, encode, sample):
+    (zeroed,) = comfy.core.ConditioningZeroOut().zero_out(encode("jazz piano"))
+    assert torch.equal(sample(zeroed)["codes"], sample(encode(""))["codes"])
+
+
+def test_a_condition_over_the_whole_piece_is_no_schedule(comfy, encode, sample):
+    (whole,) = comfy.core.ConditioningSetTimestepRange().set_range(encode("jazz"), 0.0, 1.0)
+    assert torch.equal(sample(whole)["codes"], sample(encode("jazz"))["codes"])
+
+
+def test_a_schedule_changes_the_piece_from_its_border_on(comfy, encode, sample):
+    core = comfy.core
+    (first,) = core.ConditioningSetTimestepRange().set_range(encode("jazz"), 0.0, 0.5)
+    (second,) = core.ConditioningSetTimestepRange().set_range(encode("folk fiddle"), 0.5, 1.0)
+    (both,) = core.ConditioningCombine().combine(first, second)
+    changed = sample(both)["codes"] != sample(encode("jazz"))["codes"]
+    assert not changed[..., :12].any() and changed[..., 13:].any()
+
+
+@pytest.mark.parametrize("blend", ["average", "concat", "combine"])
+def test_blends_by_core_nodes_change_the_piece(comfy, encode, sample, blend):
+    first, second = encode("jazz piano"), encode("heavy metal")
+    core = comfy.core
+    (mixed,) = {
+        "average": lambda: core.ConditioningAverage().addWeighted(first, second, 0.5),
+        "concat": lambda: core.ConditioningConcat().concat(first, second),
+        "combine": lambda: core.ConditioningCombine().combine(first, second),
+    }[blend]()
+    codes = sample(mixed)["codes"]
+    assert not any(torch.equal(codes, sample(alone)["codes"]) for alone in (first, second))
+
+
+def test_different_melodies_give_different_pieces_and_the_same_one_the_same(encode, sample, melody_of):
+    conditioning = encode("jazz", "melody")
+    low, high = (sample(conditioning, "melody", melody=melody_of(pitch=p))["codes"] for p in (440.0, 587.0))
+    assert not torch.equal(low, high)
+    assert torch.equal(low, sample(conditioning, "melody", melody=melody_of(pitch=440.0))["codes"])
+
+
+def test_a_melody_per_item_reaches_its_item(encode, sample, melody_of):
+    conditioning = encode("jazz", "melody")
+    pair = sample(conditioning, "melody", melody=melody_of(batch=2), batch_size=2)["codes"]
+    alone = sample(conditioning, "melody", melody=melody_of(pitch=440.0 * 1.5), seed=2)["codes"]
+    assert torch.equal(pair[1], alone[0])
+
+
+def test_a_piece_begins_with_its_prompt(encode, sample):
+    prompt = sample(encode("jazz"))
+    kept = prompt["codes"].clone()
+    longer = sample(encode("folk"), prompt=prompt, duration=1.0, batch_size=2)["codes"]
+    assert longer.shape == (2, 4, 50)
+    assert torch.equal(longer[:, :, :25], kept.expand(2, -1, -1))
+    assert torch.equal(prompt["codes"], kept)
+
+
+def test_progress_runs_to_its_end_with_a_growing_picture(encode, sample, progress):
+    began = time.monotonic()
+    sample(encode("jazz"), duration=2.0)
+    pictures = [preview for _, _, preview in progress if preview is not None]
+    value, total, last = progress[-1]
+    assert value == total == 103 and last is pictures[-1]
+    assert len(pictures) <= 2 + (time.monotonic() - began) / 0.25
+    kind, picture, size = last
+    assert kind == "JPEG" and isinstance(picture, Image.Image) and max(picture.size) <= size
+
+
+def test_cancel_lands_within_a_step_and_the_next_run_works(comfy, encode, sample, monkeypatch):
+    conditioning, before = encode("jazz"), sample(encode("jazz"))["codes"]
+    calls = []
+
+    def cancel_in_step_5(value, *_, **__):
+        calls.append(value)
+        if value >= 5:
+            comfy.management.interrupt_current_processing()
+
+    monkeypatch.setattr(comfy.utils.ProgressBar, "update_absolute", lambda _, *args: cancel_in_step_5(*args))
+    with pytest.raises(comfy.management.InterruptProcessingException):
+        sample(conditioning)
+    assert calls[-1] == 5
+    monkeypatch.undo()
+    assert torch.equal(sample(conditioning)["codes"], before)
+
+
+def test_the_models_own_pattern_is_auto_and_needs_no_word(encode, sample, said):
+    conditioning = encode("jazz")
+    assert torch.equal(sample(conditioning, pattern="delay")["codes"], sample(conditioning)["codes"])
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    "pattern", ["parallel", "partial_delay", "flatten", "partial_flatten", "coarse_first", "musiclm"]
+)
+@pytest.mark.parametrize("name", ["text", "stereo"])
+def test_another_pattern_works_and_says_so_plainly(encode, sample, said, caplog, name, pattern):
+    with caplog.at_level(logging.WARNING, "musicgen"):
+        tokens = sample(encode("jazz", name), name, pattern=pattern)
+    assert tokens["pattern"] == pattern and tokens["codes"].min() >= 0
+    ((text, node_id),) = said
+    assert node_id == "7" and text in caplog.messages
+    assert f"Pattern {pattern}: the model tiny/{name} was not trained on it but on delay" in text
+
+
+def test_memory_is_asked_for_once_and_grows_with_the_request(comfy, encode, sample, monkeypatch):
+    asked = []
+    original = comfy.management.load_models_gpu
+
+    def spy(models, memory_required=0, **rest):
+        asked.append(memory_required)
+        return original(models, memory_required=memory_required, **rest)
+
+    conditioning = encode("jazz")
+    monkeypatch.setattr(comfy.management, "load_models_gpu", spy)
+    sample(conditioning)
+    sample(conditioning, batch_size=4)
+    sample(conditioning + conditioning)
+    assert len(asked) == 3
+    assert asked[1] > 3 * asked[0] > 0 and asked[2] > asked[0]
+
+
+def test_a_text_model_refuses_a_melody(encode, sample, melody_of):
+    with pytest.raises(ValueError, match="tiny/text is a text model and cannot follow a melody"):
+        sample(encode("jazz"), melody=melody_of())
+
+
+def test_a_mono_model_refuses_stereo_tokens(encode, sample):
+    tokens = sample(encode("jazz", "stereo"), "stereo")
+    with pytest.raises(ValueError, match=r"8 codebooks \(stereo\), but the model tiny/text works with 4 \(mono\)"):
+        sample(encode("jazz"), prompt=tokens)
+
+
+def test_a_model_refuses_tokens_of_another_codec(encode, sample):
+    with pytest.raises(ValueError, match="belong to the codec of tiny/text"):
+        sample(encode("jazz", "melody"), "melody", prompt=sample(encode("jazz")))
+
+
+def test_a_batch_of_melodies_or_prompts_must_fit(encode, sample, melody_of):
+    with pytest.raises(ValueError, match="2 melodies arrived; allowed are 1 or the batch size 3"):
+        sample(encode("jazz", "melody"), "melody", melody=melody_of(batch=2), batch_size=3)
+    with pytest.raises(ValueError, match="2 items; allowed are 1 or the batch size 3"):
+        sample(encode("jazz"), prompt=sample(encode("jazz"), batch_size=2), duration=1.0, batch_size=3)
+
+
+def test_a_prompt_longer_than_the_piece_is_refused(encode, sample):
+    with pytest.raises(ValueError, match="prompt is 0.5 seconds long"):
+        sample(encode("jazz"), prompt=sample(encode("jazz")), duration=0.4)
+
+
+def test_conditioning_of_another_encoder_is_refused(sample):
+    with pytest.raises(ValueError, match="MusicGenTextEncode"):
+        sample([[torch.randn(1, 77, 768), {"pooled_output": None}]])
