@@ -43,8 +43,8 @@ def convert_channels(audio: Tensor, channels: int) -> Tensor:
 def resample(audio: Tensor, sample_rate: int, to_rate: int) -> Tensor:
     """Resample `[..., L]` by a windowed sinc, its filter as wide as the one MusicGen was trained behind.
 
-    The ratio is rounded to terms of at most 2000 where it has larger ones (an error below one
-    part in a million), since the filter's table grows with their product.
+    The ratio is rounded to terms of at most 2000 where it has larger ones (by less than a cent of
+    pitch), since the filter's table grows with their product.
     """
     if sample_rate == to_rate:
         return audio
@@ -54,8 +54,10 @@ def resample(audio: Tensor, sample_rate: int, to_rate: int) -> Tensor:
     if max(ratio.numerator, ratio.denominator) > _MAX_RATIO_TERM:
         larger = max(1.0, sample_rate / to_rate)
         ratio = ratio.limit_denominator(max(1, int(_MAX_RATIO_TERM / larger)))
-    if ratio.numerator == ratio.denominator or ratio.numerator == 0:
-        raise ValueError(f"audio at {sample_rate} samples per second cannot be resampled to {to_rate}.")
+    if ratio == 0:
+        raise ValueError(f"audio has a sample rate of {sample_rate}, too low to be resampled to {to_rate}.")
+    if ratio == 1:
+        return audio
     return torchaudio.functional.resample(
         audio, ratio.numerator, ratio.denominator, lowpass_filter_width=24, rolloff=0.945
     )

@@ -114,21 +114,6 @@ def _seeded_noise(params: GenerationParams, batch: int, config: ModelConfig) -> 
     return lambda: exponential_noise(generators, config.num_codebooks, config.card)
 
 
-def _window_chroma(
-    config: ModelConfig, melodies: Sequence[Melody | None], window: Window, *, single: bool, size: int
-) -> list[Tensor | None]:
-    """Chroma per item. Within one window the melody's own frames are tiled; in a long piece its
-    waveform goes on from window to window, repeating."""
-    if config.chroma is None:
-        return []
-    fitted = [None if m is None else m.for_config(config.chroma) for m in melodies]
-    if single:
-        return [None if m is None else m.chroma for m in fitted]
-    per_second, rate = config.chroma.sample_rate, config.frame_rate
-    first, length = window.first * per_second // rate, size * per_second // rate
-    return [None if m is None else m.window(first, length) for m in fitted]
-
-
 def _check_request(config: ModelConfig, batch: int, melodies: Sequence[Melody | None], prompt: Tensor | None) -> None:
     if batch < 1:
         raise ValueError(f"batch size is {batch}; allowed is at least 1.")
@@ -170,6 +155,27 @@ def plan_steps(config: ModelConfig, params: GenerationParams, prompt_frames: int
     return sum(_step_counts(config, params, plan_windows(params, config.frame_rate, prompt_frames)))
 
 
+@dataclass(frozen=True)
+class _Request:
+    """What stays the same from window to window."""
+
+    lm: LMModel
+    config: ModelConfig
+    params: GenerationParams
+    branches: _Branches
+    batch_size: int
+    melodies: list[Melody | None]
+    windows: list[Window]
+    prompt_frames: int
+    device: torch.device
+    noise: Noise | None
+    slow: bool
+
+    @property
+    def num_frames(self) -> int:
+        return self.windows[-1].first + self.windows[-1].num_frames
+
+
 @torch.no_grad()
 def generate_codes(
     lm: LMModel,
@@ -197,65 +203,91 @@ def generate_codes(
     without a cache. Raises ValueError on anything out of range; whatever on_step raises passes
     through, and nothing of the request is left behind.
     """
-    device, given = torch.device(device), list(melodies or [])
+    given = list(melodies or [])
     _check_request(config, batch_size, given, prompt)
     prompt_frames = 0 if prompt is None else prompt.shape[2]
-    windows = plan_windows(params, config.frame_rate, prompt_frames)
-    counts = _step_counts(config, params, windows)
-    has_melody = any(m is not None for m in given)
-    branches = _plan_branches(positive, negative, params, has_melody)
-    noise = noise or _seeded_noise(params, batch_size, config)
-
-    total = windows[-1].first + windows[-1].num_frames
-    codes = torch.full((batch_size, config.num_codebooks, total), UNKNOWN, dtype=torch.int64)
+    request = _Request(
+        lm,
+        config,
+        params,
+        _plan_branches(positive, negative, params, any(m is not None for m in given)),
+        batch_size,
+        given,
+        plan_windows(params, config.frame_rate, prompt_frames),
+        prompt_frames,
+        torch.device(device),
+        noise or _seeded_noise(params, batch_size, config),
+        slow,
+    )
+    counts = _step_counts(config, params, request.windows)
+    codes = torch.full((batch_size, config.num_codebooks, request.num_frames), UNKNOWN, dtype=torch.int64)
     if prompt is not None:
         codes[:, :, :prompt_frames] = prompt.cpu()
-    for index, window in enumerate(windows):
-        pattern = make_pattern(config, params.pattern, window.num_frames)
-        part = codes[:, :, window.first : window.first + window.num_frames]
-        sequence = pattern.build_sequence(part, config.lm.special_token_id).to(device)
-        conditions = fuse(
-            lm,
-            branches.groups,
-            batch_size,
-            device,
-            guided_by_melody=[i < len(branches.positive) for i in range(len(branches.groups))],
-            chroma=_window_chroma(config, given, window, single=len(windows) == 1, size=windows[0].num_frames),
-            chroma_config=config.chroma,
-        )
-        decoder: Decoder
-        if slow:
-            decoder = FullDecoder(lm, conditions, device)
-        else:
-            decoder = CachedDecoder(lm, conditions, batch_size, pattern.num_steps - 1, device)
-        done = sum(counts[:index])
-        first_step = pattern.first_step(window.prompt_frames)
-        shares = (pattern.frames + window.first - prompt_frames) / (total - prompt_frames)
-        decode_sequence(
-            decoder,
-            sequence,
-            first_step,
-            SamplingParams(params.temperature, params.top_k, params.top_p),
-            guide=_guidance(branches, shares, params.cfg_coef),
-            noise=noise,
-            on_step=_reporter(on_step, pattern, sequence, codes, window, done - first_step + 1, sum(counts)),
-        )
-        part.copy_(pattern.revert_sequence(sequence))
+    for index, window in enumerate(request.windows):
+        _fill_window(request, window, codes, on_step, sum(counts[:index]), sum(counts))
     return codes
 
 
-def _reporter(
-    on_step: OnStep | None, pattern: Pattern, sequence: Tensor, codes: Tensor, window: Window, offset: int, total: int
-) -> Callable[[int], None] | None:
-    if on_step is None:
-        return None
+def _fill_window(
+    request: _Request, window: Window, codes: Tensor, on_step: OnStep | None, steps_done: int, steps_total: int
+) -> None:
+    """Decode one window's unknown codes into `codes` `[B, K, T]`, in place."""
+    config, params = request.config, request.params
+    pattern = make_pattern(config, params.pattern, window.num_frames)
+    part = codes[:, :, window.first : window.first + window.num_frames]
+    sequence = pattern.build_sequence(part, config.lm.special_token_id).to(request.device)
+    first_step = pattern.first_step(window.prompt_frames)
 
-    def snapshot() -> Tensor:
-        copy = codes.clone()
-        copy[:, :, window.first : window.first + window.num_frames] = pattern.revert_sequence(sequence).cpu()
-        return copy
+    def report(step: int) -> None:
+        def snapshot() -> Tensor:
+            part.copy_(pattern.revert_sequence(sequence))
+            return codes.clone()
 
-    return lambda step: on_step(StepProgress(step + offset, total, snapshot))
+        if on_step is not None:
+            on_step(StepProgress(steps_done + step - first_step + 1, steps_total, snapshot))
+
+    shares = (pattern.frames + window.first - request.prompt_frames) / (request.num_frames - request.prompt_frames)
+    decode_sequence(
+        _make_decoder(request, window, pattern),
+        sequence,
+        first_step,
+        SamplingParams(params.temperature, params.top_k, params.top_p),
+        guide=_guidance(request.branches, shares, params.cfg_coef),
+        noise=request.noise,
+        on_step=report,
+    )
+    part.copy_(pattern.revert_sequence(sequence))
+
+
+def _make_decoder(request: _Request, window: Window, pattern: Pattern) -> Decoder:
+    groups = request.branches.groups
+    conditions = fuse(
+        request.lm,
+        groups,
+        request.batch_size,
+        request.device,
+        guided_by_melody=[index < len(request.branches.positive) for index in range(len(groups))],
+        chroma=_window_chroma(request, window),
+        chroma_config=request.config.chroma,
+    )
+    if request.slow:
+        return FullDecoder(request.lm, conditions, request.device)
+    return CachedDecoder(request.lm, conditions, request.batch_size, pattern.num_steps - 1, request.device)
+
+
+def _window_chroma(request: _Request, window: Window) -> list[Tensor | None]:
+    """Chroma per item. Within one window the melody's own frames are tiled; in a long piece its
+    waveform goes on from window to window, repeating."""
+    chroma = request.config.chroma
+    if chroma is None:
+        return []
+    fitted = [None if m is None else m.for_config(chroma) for m in request.melodies]
+    if len(request.windows) == 1:
+        return [None if m is None else m.chroma for m in fitted]
+    rate = request.config.frame_rate
+    first = window.first * chroma.sample_rate // rate
+    length = request.windows[0].num_frames * chroma.sample_rate // rate
+    return [None if m is None else m.window(first, length) for m in fitted]
 
 
 def memory_required(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .checkpoints import huggingface
-from .checkpoints.tensors import Recipe, StoredTensors, check_names
+from .checkpoints.tensors import Recipe, StoredTensors, check_tensors
 from .codec import EnCodec
 from .conditioning.text import TextEncoder, load_tokenizer
 from .config import ModelConfig
@@ -55,26 +55,24 @@ def load_components(
         text_encoder = TextEncoder(config.text_encoder, tokenizer, text_dtype)
         codec = EnCodec(config.codec, config.audio_channels)
     with StoredTensors(folder) as stored:
-        lm_map = huggingface.lm_recipes(config)
+        shapes = stored.shapes()
         # T5 stores its embedding once and uses it under two names.
-        text_names = set(text_encoder.t5.state_dict()) - {"encoder.embed_tokens.weight"}
-        text_map = huggingface.text_recipes(text_names)
-        codec_map = huggingface.codec_recipes(codec.model.state_dict(), stored.keys())
-        everything = _prefixed("lm", lm_map) | _prefixed("text", text_map) | _prefixed("codec", codec_map)
-        check_names(folder, stored.keys(), everything, huggingface.ignored_names(stored.keys()))
-        _fill(lm, lm_map, stored, device)
-        _fill(text_encoder.t5, text_map, stored, device)
-        _fill(codec.model, codec_map, stored, device)
+        text_names = text_encoder.t5.state_dict().keys() - {"encoder.embed_tokens.weight"}
+        parts = [
+            (lm, huggingface.lm_recipes(config)),
+            (text_encoder.t5, huggingface.text_recipes(text_names)),
+            (codec.model, huggingface.codec_recipes(codec.model.state_dict(), shapes)),
+        ]
+        wanted = [(recipe, m.state_dict()[name].shape) for m, recipes in parts for name, recipe in recipes.items()]
+        check_tensors(folder, shapes, wanted, huggingface.ignored_names(shapes))
+        for module, recipes in parts:
+            _fill(module, recipes, stored, device)
     _share_embedding(text_encoder)
     _settle_codebooks(codec, device)
     for module in (lm, text_encoder, codec):
         _require_filled(folder, module)
         module.eval().requires_grad_(False)
     return Components(config, lm, text_encoder, codec)
-
-
-def _prefixed(prefix: str, recipes: Mapping[str, Recipe]) -> dict[str, Recipe]:
-    return {f"{prefix}.{name}": recipe for name, recipe in recipes.items()}
 
 
 def _fill(module: nn.Module, recipes: Mapping[str, Recipe], stored: StoredTensors, device: torch.device | str) -> None:

@@ -6,7 +6,7 @@ A :class:`Recipe` says which stored tensors make up one of our parameters and ho
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,15 @@ class Recipe:
 
     how: Literal["copy", "concat", "weight_norm"]
     sources: tuple[str, ...]
+
+    def source_shapes(self, shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
+        """The shape that each source must have to make a parameter of `shape`."""
+        if self.how == "weight_norm":
+            magnitude, direction = self.sources
+            return {magnitude: (shape[0], *[1] * (len(shape) - 1)), direction: tuple(shape)}
+        if self.how == "copy":
+            return {self.sources[0]: tuple(shape)}
+        return {key: (shape[0] // len(self.sources), *shape[1:]) for key in self.sources}
 
 
 class StoredTensors:
@@ -53,56 +62,47 @@ class StoredTensors:
         self._handles = {}
         self._stack.close()
 
-    def keys(self) -> Iterable[str]:
-        """Names of all stored tensors."""
-        return self._handles.keys()
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        """Shape of a stored tensor, from the file's header."""
-        return tuple(self._handles[key].get_slice(key).get_shape())
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Names and shapes of all stored tensors, from the files' headers."""
+        return {key: tuple(handle.get_slice(key).get_shape()) for key, handle in self._handles.items()}
 
     def make(self, recipe: Recipe, out: Tensor) -> None:
-        """Fill `out` by a recipe, one stored tensor at a time, converting to its dtype and device.
-
-        Raises ValueError when the shapes do not fit.
-        """
+        """Fill `out` by a recipe, one stored tensor at a time, converting to its dtype and device."""
         if recipe.how == "weight_norm":
             magnitude, direction = (self._handles[key].get_tensor(key).float() for key in recipe.sources)
-            _require_shape(recipe, tuple(direction.shape), tuple(out.shape))
-            _require_shape(recipe, tuple(magnitude.shape), (out.shape[0], *[1] * (out.dim() - 1)))
             out.copy_(torch._weight_norm(direction, magnitude, 0))
             return
-        row = 0
-        for key in recipe.sources:
-            tensor = self._handles[key].get_tensor(key)
-            target = out if recipe.how == "copy" else out[row : row + (tensor.shape[0] if tensor.dim() else 0)]
-            _require_shape(Recipe("copy", (key,)), tuple(tensor.shape), tuple(target.shape))
-            target.copy_(tensor)
-            row += tensor.shape[0] if tensor.dim() else 0
-        if recipe.how == "concat" and row != out.shape[0]:
-            raise ValueError(f"tensors {list(recipe.sources)} have {row} rows together; {out.shape[0]} were expected.")
+        parts = out.chunk(len(recipe.sources)) if recipe.how == "concat" else (out,)
+        for key, part in zip(recipe.sources, parts, strict=True):
+            part.copy_(self._handles[key].get_tensor(key))
 
 
-def check_names(where: Path, stored: Iterable[str], recipes: Mapping[str, Recipe], ignored: Iterable[str]) -> None:
-    """Raise ValueError when stored names are unknown or wanted ones missing, naming the first five."""
-    stored = set(stored)
-    wanted = {key for recipe in recipes.values() for key in recipe.sources}
-    missing = sorted(wanted - stored)
-    unknown = sorted(stored - wanted - set(ignored))
-    if missing or unknown:
-        parts = [
-            f"{len(keys)} {word} tensors, first {', '.join(keys[:5])}"
-            for word, keys in (("missing", missing), ("unknown", unknown))
-            if keys
-        ]
+def check_tensors(
+    where: Path,
+    stored: Mapping[str, tuple[int, ...]],
+    wanted: Iterable[tuple[Recipe, Sequence[int]]],
+    ignored: Iterable[str],
+) -> None:
+    """Hold stored names and shapes against recipes and the shapes of what they make.
+
+    Raises ValueError when a stored tensor is unknown or a wanted one is missing or of another
+    shape, naming the first five of each.
+    """
+    expected: dict[str, tuple[int, ...]] = {}
+    for recipe, shape in wanted:
+        expected |= recipe.source_shapes(shape)
+    faults = {
+        "missing": sorted(expected.keys() - stored.keys()),
+        "unknown": sorted(stored.keys() - expected.keys() - set(ignored)),
+        "misshaped": [
+            f"{key} {list(stored[key])} instead of {list(shape)}"
+            for key, shape in sorted(expected.items())
+            if key in stored and stored[key] != shape
+        ],
+    }
+    parts = [f"{len(found)} {fault} tensors, first {', '.join(found[:5])}" for fault, found in faults.items() if found]
+    if parts:
         raise ValueError(f"{where} does not fit its config.json: {'; '.join(parts)}. Fetch the whole model again.")
-
-
-def _require_shape(recipe: Recipe, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    if found != expected:
-        raise ValueError(
-            f"tensor {recipe.sources[-1]} has shape {list(found)}, where config.json asks for {list(expected)}."
-        )
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -20,7 +20,7 @@ CARD = 64
 _TEXT_SPREAD, _LM_SPREAD, _LOUDNESS = 0.5, 0.2, 0.1
 
 
-def _tokenizer() -> Any:
+def char_tokenizer() -> Any:
     """A T5 tokenizer over single characters."""
     from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import T5TokenizerFast
@@ -39,7 +39,8 @@ def _tokenizer() -> Any:
     )
 
 
-def _config(melody: bool, vocab_size: int) -> Any:
+def tiny_config(melody: bool, vocab_size: int) -> Any:
+    """transformers' configuration of a tiny text or melody model."""
     from transformers import EncodecConfig, MusicgenConfig, MusicgenMelodyConfig, T5Config
 
     text = T5Config(
@@ -81,7 +82,7 @@ def _config(melody: bool, vocab_size: int) -> Any:
     return kind(text_encoder=text.to_dict(), audio_encoder=codec.to_dict(), decoder=decoder)
 
 
-def _spread(model: Any, generator: torch.Generator) -> None:
+def spread_weights(model: Any, generator: torch.Generator) -> None:
     """Seeded numbers in every tensor, wide enough that conditions and codes make a difference."""
     for name, tensor in sorted(model.state_dict().items()):
         if not tensor.is_floating_point() or name.endswith(("inited", "cluster_size", "original0", "embed_positions")):
@@ -118,10 +119,10 @@ def write_untrained(folder: Path, *, melody: bool, seed: int = SEED) -> None:
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; remove it first.")
     kind = MusicgenMelodyForConditionalGeneration if melody else MusicgenForConditionalGeneration
-    tokenizer = _tokenizer()
+    tokenizer = char_tokenizer()
     generator = torch.Generator().manual_seed(seed + melody)
-    model = kind(_config(melody, len(tokenizer))).eval()
-    _spread(model, generator)
+    model = kind(tiny_config(melody, len(tokenizer))).eval()
+    spread_weights(model, generator)
     _set_loudness(model, generator)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
