@@ -1,0 +1,69 @@
+"""Fixtures shared by all tests: golden data and tiny models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from musicgen import MusicGen, load_model
+
+ROOT = Path(__file__).parent.parent
+GOLDEN = ROOT / "tests" / "golden"
+PROMPTS = ("a calm piano melody with soft drums", "rock")
+
+torch.set_num_threads(1)
+
+
+@cache
+def golden_tensors(name: str) -> dict[str, torch.Tensor]:
+    return load_file(GOLDEN / f"{name}.safetensors")
+
+
+@cache
+def golden_model(name: str) -> MusicGen:
+    return load_model(GOLDEN / "checkpoints" / name)
+
+
+@cache
+def golden_json(name: str) -> Any:
+    return json.loads((GOLDEN / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def tensors() -> Callable[[str], dict[str, torch.Tensor]]:
+    return golden_tensors
+
+
+@pytest.fixture
+def model() -> Callable[[str], MusicGen]:
+    """A tiny model of the golden set by name: hf-text, hf-melody, hf-stereo, ..."""
+    return golden_model
+
+
+@pytest.fixture
+def table() -> Callable[[str], Any]:
+    return golden_json
+
+
+@pytest.fixture
+def sweep() -> torch.Tensor:
+    """Six seconds of a rising tone, mono `[1, 1, L]` at 32 kHz."""
+    return golden_tensors("signals")["sweep6s"].reshape(1, 1, -1)
+
+
+@pytest.fixture
+def checkpoint_copy(tmp_path: Path) -> Callable[[str], Path]:
+    """A writable copy of a golden checkpoint folder."""
+    import shutil
+
+    def copy(name: str) -> Path:
+        return Path(shutil.copytree(GOLDEN / "checkpoints" / name, tmp_path / name))
+
+    return copy

@@ -1,0 +1,218 @@
+"""Loading: strict about names and shapes, clear about damage, frugal with memory."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from musicgen import load_model
+from musicgen.checkpoints import huggingface
+from musicgen.checkpoints.tensors import Recipe, check_tensors
+from musicgen.codec import EnCodec
+from musicgen.config import CodecConfig, LMConfig, ModelConfig
+from musicgen.lm import LMModel
+from tests.conftest import golden_json
+
+
+def edit_tensors(folder, change):
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    change(tensors)
+    save_file({key: value.contiguous() for key, value in tensors.items()}, path)
+
+
+def edit_config(folder, change):
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    change(config)
+    path.write_text(json.dumps(config), encoding="utf-8")
+
+
+HEAD = "decoder.lm_heads.0.weight"
+
+
+def remove_heads(tensors):
+    for codebook in range(4):
+        del tensors[f"decoder.lm_heads.{codebook}.weight"]
+
+
+def add_strangers(tensors):
+    for number in range(7):
+        tensors[f"decoder.extra.{number}"] = torch.zeros(2)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (remove_heads, "4 missing tensors, first decoder.lm_heads.0.weight, decoder.lm_heads.1.weight"),
+        (
+            add_strangers,
+            "7 unknown tensors, first decoder.extra.0, decoder.extra.1, decoder.extra.2, decoder.extra.3, "
+            "decoder.extra.4\\. ",
+        ),
+        (
+            lambda t: t.update({HEAD: torch.zeros(64, 47)}),
+            f"1 misshaped tensors, first {HEAD} \\[64, 47\\] instead of \\[64, 48\\]",
+        ),
+        (lambda t: t.update({HEAD: torch.zeros(65, 48)}), f"{HEAD} \\[65, 48\\] instead of \\[64, 48\\]"),
+        (
+            lambda t: t.update({"enc_to_dec_proj.bias": torch.zeros(())}),
+            "enc_to_dec_proj.bias \\[\\] instead of \\[48\\]",
+        ),
+        (
+            lambda t: t.update(
+                {"audio_encoder.decoder.layers.0.conv.parametrizations.weight.original0": torch.ones(1, 1, 1)}
+            ),
+            "original0 \\[1, 1, 1\\] instead of \\[64, 1, 1\\]",
+        ),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(change, words, checkpoint_copy):
+    folder = checkpoint_copy("hf-text")
+    edit_tensors(folder, change)
+    with pytest.raises(ValueError, match=words):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda c: c.pop("decoder"), "lacks the field 'decoder'"),
+        (lambda c: c["decoder"].pop("hidden_size"), "config.json: decoder lacks the field 'hidden_size'"),
+        (lambda c: c["audio_encoder"].pop("upsampling_ratios"), "lacks upsampling_ratios"),
+        (lambda c: c["text_encoder"].pop("d_model"), "lacks the field 'd_model'"),
+        (lambda c: c.update(model_type="bark"), "model_type is 'bark'; this pack implements musicgen, musicgen_melody"),
+        (lambda c: c["decoder"].update(num_attention_heads=5), "48 must be even and divisible by its 5"),
+        (lambda c: c["decoder"].update(hidden_size="wide"), "hidden_size is 'wide'"),
+        (lambda c: c["decoder"].update(num_codebooks=5), "5 x 64 codes for 1 channel"),
+        (lambda c: c["decoder"].update(activation_function="relu"), "activation_function is 'relu'"),
+        (lambda c: c["audio_encoder"].update(codebook_size=60), "codebook_size is 60; allowed is a power of two"),
+        (lambda c: c["audio_encoder"].update(pad_mode="wrap"), "pad_mode is 'wrap'"),
+        (lambda c: c["audio_encoder"].update(normalize=True), "without normalisation"),
+        (lambda c: c["decoder"].update(hidden_size=96), "misshaped tensors.*instead of"),
+        (lambda c: c["decoder"].update(num_hidden_layers=1), "unknown tensors, first decoder.model.decoder.layers.1"),
+        (lambda c: c.update(decoder=[]), "decoder is list"),
+    ],
+)
+def test_a_config_that_makes_no_model_is_refused_by_field(change, words, checkpoint_copy):
+    folder = checkpoint_copy("hf-text")
+    edit_config(folder, change)
+    with pytest.raises(ValueError, match=words):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("kept", [0, 4, 9, 5000, 1_000_000])
+def test_a_safetensors_file_cut_short_is_called_so(kept, checkpoint_copy):
+    folder = checkpoint_copy("hf-text")
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=r"model\.safetensors is not a whole safetensors file.*fetch it again"):
+        load_model(folder)
+
+
+def test_a_header_of_noise_is_not_a_model(checkpoint_copy):
+    folder = checkpoint_copy("hf-text")
+    (folder / "model.safetensors").write_bytes(b"\xff" * 4096)
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        load_model(folder)
+
+
+def test_missing_files_are_named(checkpoint_copy, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
+        load_model(tmp_path / "nowhere")
+    folder = checkpoint_copy("hf-text")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"neither model\.safetensors nor model\.safetensors\.index\.json"):
+        load_model(folder)
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"neither tokenizer\.json nor spiece\.model"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "words"),
+    [
+        ("{", ValueError, "not a safetensors index"),
+        ('{"weight_map": 3}', ValueError, "not a safetensors index"),
+        ('{"weight_map": {"a": "../hf-text/model.safetensors"}}', FileNotFoundError, "is not in"),
+        ('{"weight_map": {"a": "model-9.safetensors"}}', FileNotFoundError, "fetch the missing file"),
+    ],
+)
+def test_an_index_that_leads_astray_is_refused(content, error, words, checkpoint_copy):
+    folder = checkpoint_copy("hf-text-sharded")
+    (folder / "model.safetensors.index.json").write_text(content, encoding="utf-8")
+    with pytest.raises(error, match=words):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("damage", [b"\x00\xff\xfe", b"[1, 2", b"[]"])
+def test_a_config_that_is_no_json_object_is_refused(damage, checkpoint_copy):
+    folder = checkpoint_copy("hf-text")
+    (folder / "config.json").write_bytes(damage)
+    with pytest.raises(ValueError, match=r"config\.json is"):
+        load_model(folder)
+
+
+def test_a_tokenizer_that_cannot_be_read_is_refused(checkpoint_copy):
+    folder = checkpoint_copy("hf-text")
+    (folder / "tokenizer.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"tokenizer files in .* cannot be read"):
+        load_model(folder)
+
+
+def test_pad_mode_comes_from_the_checkpoint(checkpoint_copy, model, tensors):
+    folder = checkpoint_copy("hf-text")
+    edit_config(folder, lambda c: c["audio_encoder"].update(pad_mode="constant"))
+    codes = tensors("text")["greedy.p0.tokens"].long()
+    assert not torch.allclose(load_model(folder).decode(codes), model("hf-text").decode(codes))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_of_the_language_model_alone(dtype, model, checkpoint_copy):
+    m = load_model(checkpoint_copy("hf-text"), dtype=dtype)
+    assert {p.dtype for p in m.lm.parameters()} == {dtype}
+    text_dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
+    assert {p.dtype for p in m.text_encoder.parameters()} == {text_dtype}
+    assert {p.dtype for p in m.codec.parameters()} == {torch.float32}
+    for ours, exact in zip(m.lm.parameters(), model("hf-text").lm.parameters(), strict=True):
+        assert torch.equal(ours, exact.to(dtype))
+
+
+def test_a_dtype_that_no_lm_runs_in_is_refused(checkpoint_copy):
+    with pytest.raises(ValueError, match="allowed are float32, bfloat16 and float16"):
+        load_model(checkpoint_copy("hf-text"), dtype=torch.int8)
+
+
+def released_config(name: str, shapes: dict[str, list[int]]) -> ModelConfig:
+    dim = shapes["decoder.model.decoder.layer_norm.weight"][0]
+    layers = 1 + max(int(k.split(".")[4]) for k in shapes if k.startswith("decoder.model.decoder.layers."))
+    codebooks = sum(k.startswith("decoder.lm_heads.") for k in shapes)
+    melody = "melody" in name
+    codec = CodecConfig(
+        32000, 1, 128, 64, 1, (8, 5, 4, 4), 7, 7, 3, 2, 2, 2, False, "reflect", True, 1.0, num_codebooks=4, card=2048
+    )
+    lm = LMConfig(dim, layers, dim // 64, 4 * dim, codebooks, 2048, not melody, 768, 12 if melody else None)
+    return ModelConfig(name, lm, codec, {}, None, codebooks // 4, tuple(range(codebooks)))
+
+
+@pytest.mark.parametrize("name", ["small", "melody", "stereo-small"])
+def test_the_tensors_of_released_models_are_consumed_to_the_last_at_their_real_shapes(name, tmp_path):
+    shapes = golden_json(f"real_keys/hf_keys_{name}.json")
+    config = released_config(name, shapes)
+    with torch.device("meta"):
+        lm = LMModel(config.lm)
+        codec = EnCodec(config.codec, config.audio_channels).model.state_dict()
+    text = {k for k in shapes if k.startswith("text_encoder.")} - huggingface.ignored_names(shapes)
+    stored = {key: tuple(shape) for key, shape in shapes.items()}
+    wanted = [(recipe, lm.state_dict()[key].shape) for key, recipe in huggingface.lm_recipes(config).items()]
+    wanted += [(recipe, codec[key].shape) for key, recipe in huggingface.codec_recipes(codec, stored).items()]
+    wanted += [(Recipe("copy", (key,)), stored[key]) for key in text]
+    check_tensors(tmp_path, stored, wanted, huggingface.ignored_names(stored))
+    made = {source for recipe, _ in wanted for source in recipe.sources}
+    assert stored.keys() - made == huggingface.ignored_names(stored)
+    one = next(iter(made))
+    with pytest.raises(ValueError, match="1 misshaped tensors"):
+        check_tensors(tmp_path, {**stored, one: (3, 5, 7, 9)}, wanted, huggingface.ignored_names(stored))

@@ -1,0 +1,96 @@
+"""EnCodec: lengths, rates, channels, and what it refuses."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from musicgen import load_model
+
+
+@pytest.mark.parametrize(("samples", "frames"), [(1, 1), (416, 1), (640, 1), (641, 2), (31049, 49), (32000, 50)])
+def test_frames_are_the_hops_begun(samples, frames, model):
+    m = model("hf-text")
+    codes = m.encode(torch.rand(1, 1, samples) - 0.5, 32000)
+    assert codes.shape == (1, 4, frames) and codes.dtype == torch.int64
+    assert m.decode(codes).shape == (1, 1, 640 * frames)
+    assert m.codec.decode(codes, samples).shape == (1, 1, samples)
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100, 48000, 31999])
+def test_a_second_of_any_rate_is_fifty_frames(rate, model):
+    codes = model("hf-text").encode(torch.rand(2, 1, rate) - 0.5, rate)
+    assert codes.shape == (2, 4, 50)
+
+
+def test_channels_are_averaged_for_mono_and_copied_for_stereo(model, tensors):
+    mono, stereo = model("hf-text"), model("hf-stereo")
+    wave = tensors("signals")["prompt_stereo"][None]
+    assert torch.equal(mono.encode(wave, 32000), mono.encode(wave.mean(1, keepdim=True), 32000))
+    codes = stereo.encode(wave[:, :1], 32000)
+    assert codes.shape[1] == 8 and torch.equal(codes[:, 0::2], codes[:, 1::2])
+
+
+def test_stereo_codebooks_alternate_left_and_right(model, tensors):
+    m = model("hf-stereo")
+    wave = tensors("signals")["prompt_stereo"][None]
+    codes, swapped = m.encode(wave, 32000), m.encode(wave.flip(1), 32000)
+    assert torch.equal(codes[:, 0::2], swapped[:, 1::2]) and not torch.equal(codes, swapped)
+    assert torch.equal(m.decode(codes).flip(1), m.decode(swapped))
+
+
+def test_items_of_a_batch_are_coded_as_alone(model, sweep):
+    m = model("hf-text")
+    batch = torch.cat([sweep[..., :32000], sweep[..., 32000:64000]])
+    codes = m.encode(batch, 32000)
+    for item in (0, 1):
+        assert torch.equal(codes[item], m.encode(batch[item : item + 1], 32000)[0])
+
+
+def test_decoded_audio_is_float32_on_the_cpu_and_its_own(model):
+    audio = model("hf-text").decode(torch.zeros(1, 4, 3, dtype=torch.int32))
+    assert audio.dtype == torch.float32 and audio.device.type == "cpu"
+    assert audio.untyped_storage().nbytes() == audio.numel() * 4
+
+
+def test_the_fingerprint_tells_codecs_apart_and_survives_half_precision(model, checkpoint_copy):
+    from safetensors.torch import load_file, save_file
+
+    folder = checkpoint_copy("hf-text-legacy")
+    half = {key: value.half() for key, value in load_file(folder / "model.safetensors").items()}
+    save_file(half, folder / "model.safetensors")
+    prints = [model(name).codec.fingerprint for name in ("hf-text", "hf-melody", "hf-stereo")]
+    assert len(set(prints)) == 3 and all(len(p) == 12 for p in prints)
+    assert load_model(folder).codec.fingerprint == prints[0]
+
+
+@pytest.mark.parametrize(
+    ("audio", "rate", "words"),
+    [
+        (torch.zeros(1, 1, 0), 32000, "empty"),
+        (torch.zeros(0, 1, 9), 32000, "empty"),
+        (torch.zeros(1, 8, 99), 32000, "8 channels; allowed are 1 and 2"),
+        (torch.full((1, 1, 9), float("inf")), 32000, "NaN or infinite"),
+        (torch.zeros(9), 32000, "allowed is \\[batch, channels, samples\\]"),
+        (torch.zeros(1, 1, 9), 0, "sample rate of 0"),
+        (torch.zeros(1, 1, 9), 1, "sample rate of 1, too low"),
+    ],
+)
+def test_what_is_no_sound_is_refused(audio, rate, words, model):
+    with pytest.raises(ValueError, match=words):
+        model("hf-text").encode(audio, rate)
+
+
+@pytest.mark.parametrize(
+    ("codes", "words"),
+    [
+        (torch.zeros(1, 8, 5, dtype=torch.long), "needs \\[B, 4, T\\]"),
+        (torch.zeros(1, 4, 0, dtype=torch.long), "at least one frame"),
+        (torch.zeros(4, 5, dtype=torch.long), "shape \\[4, 5\\]"),
+        (torch.full((1, 4, 5), 64), "run from 64 to 64; this codec's codebooks have 0 to 63"),
+        (torch.full((1, 4, 5), -1), "run from -1"),
+    ],
+)
+def test_what_are_no_codes_is_refused(codes, words, model):
+    with pytest.raises(ValueError, match=words):
+        model("hf-text").decode(codes)
