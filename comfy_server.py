@@ -134,9 +134,13 @@ class ProgressLine:
         sys.stdout.flush()
 
 
-def _free_port() -> int:
+def _free_port(preferred: int) -> int:
+    """The preferred port if it is free, else any other that is."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        try:
+            probe.bind(("127.0.0.1", preferred))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
 
 
@@ -151,7 +155,7 @@ class ComfyServer:
 
     ``base`` is its base directory (see ``prepare_base``), ``comfyui`` the folder that
     holds main.py. It runs under this process's Python, in its own process group, and
-    writes everything it says into ``log_path``.
+    writes everything it says into ``log_path``. ``port`` is taken if it is free; 0 means any.
     """
 
     def __init__(
@@ -166,7 +170,7 @@ class ComfyServer:
         self.base, self.comfyui = Path(base).resolve(), Path(comfyui).resolve()
         self.extra_args = tuple(extra_args)
         self.start_timeout = start_timeout
-        self.port = port or _free_port()
+        self.port = _free_port(port)
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = self.base / "server.log"
         self._process: subprocess.Popen | None = None

@@ -287,7 +287,7 @@ def command_run(args: argparse.Namespace, comfyui: Path) -> int:
     start = time.monotonic()
     say("starting ComfyUI ...")
     job = any(v is not None for v in (args.text, args.melody, args.model, args.duration, args.seed))
-    with ComfyServer(BASE, comfyui) as server:
+    with ComfyServer(BASE, comfyui, port=8188 if args.serve else 0) as server:
         say(f"ComfyUI answers after {time.monotonic() - start:.1f} s")
         if job or not args.serve:
             play(server, args)

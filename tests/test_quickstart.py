@@ -1,0 +1,174 @@
+"""The parts of quickstart.py and comfy_server.py that work without a network and without ComfyUI."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import sys
+import tarfile
+
+import pytest
+
+import comfy_server
+import quickstart
+
+
+def make_archive(path, files):
+    with tarfile.open(path, "w:gz") as tar:
+        for name, text in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text.encode()))
+    return path
+
+
+def test_the_host_is_unpacked_without_the_rest_of_its_package(tmp_path):
+    files = {"p-1/vendor/ComfyUI/main.py": "run", "p-1/vendor/ComfyUI/a/b.py": "b", "p-1/setup.py": "no"}
+    quickstart.extract_host(make_archive(tmp_path / "p.tar.gz", files), tmp_path / "ComfyUI")
+    found = {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "ComfyUI").rglob("*") if path.is_file()}
+    assert found == {"ComfyUI/main.py", "ComfyUI/a/b.py", "ComfyUI/quickstart.sha256"}
+
+
+@pytest.mark.parametrize("path", ["../../evil.py", "/etc/evil.py", "a/../../../evil.py", "c:evil.py", "..\\evil.py"])
+def test_a_path_that_leads_out_of_the_archive_is_refused_and_nothing_stays(tmp_path, path):
+    files = {"p-1/vendor/ComfyUI/main.py": "run", "p-1/vendor/ComfyUI/" + path: "evil"}
+    archive = make_archive(tmp_path / "p.tar.gz", files)
+    with pytest.raises(quickstart.SetupError, match="unsafe"):
+        quickstart.extract_host(archive, tmp_path / "ComfyUI")
+    assert list(tmp_path.iterdir()) == [archive]
+
+
+def test_an_archive_without_the_host_is_refused_and_the_old_host_stays(tmp_path):
+    old = tmp_path / "ComfyUI"
+    old.mkdir()
+    with pytest.raises(quickstart.SetupError, match=r"main\.py"):
+        quickstart.extract_host(make_archive(tmp_path / "p.tar.gz", {"p-1/setup.py": "no"}), old)
+    assert old.is_dir() and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project folder with requirement files and a fake pip that records its calls."""
+    for name in ("requirements.txt", "requirements-test.txt", "comfyui/requirements.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / ".venv").mkdir()
+    monkeypatch.setattr(quickstart, "ROOT", tmp_path)
+    monkeypatch.setattr(quickstart, "STAMP", tmp_path / ".venv" / "quickstart.json")
+    calls = []
+    monkeypatch.setattr(quickstart, "run_logged", lambda command, log, what: calls.append(command))
+    return tmp_path, calls
+
+
+def test_packages_are_installed_once_and_again_when_a_requirement_changes(project):
+    root, calls = project
+    install = lambda with_tests: quickstart.install(root / "comfyui", with_tests)  # noqa: E731
+    install(True)
+    install(True)
+    install(False)
+    assert len(calls) == 1
+    (root / "requirements.txt").write_text("more")
+    install(False)
+    install(False)
+    assert len(calls) == 2 and not any("requirements-test" in word for word in calls[1])
+    install(True)
+    assert len(calls) == 3 and any("requirements-test" in word for word in calls[2])
+
+
+def test_an_interrupted_install_is_repeated(project, monkeypatch):
+    root, calls = project
+    quickstart.install(root / "comfyui", False)
+    (root / "requirements.txt").write_text("more")
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(quickstart, "run_logged", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            quickstart.install(root / "comfyui", False)
+    (root / "requirements.txt").write_text("requirements.txt")
+    quickstart.install(root / "comfyui", False)
+    assert len(calls) == 2
+
+
+def test_a_failing_command_shows_the_end_of_its_output(tmp_path):
+    script = "print('first'); print('last words'); raise SystemExit(3)"
+    with pytest.raises(quickstart.SetupError, match=r"the step failed \(exit code 3\)(.|\n)*last words"):
+        quickstart.run_logged([sys.executable, "-c", script], tmp_path / "log" / "x.log", "the step")
+    assert "first" in (tmp_path / "log" / "x.log").read_text()
+
+
+def test_a_model_is_found_by_its_name_and_by_its_folder_s_name():
+    known = ["bundled/small", "family/small", "other"]
+    assert quickstart.choose_model("family/small", known) == "family/small"
+    assert quickstart.choose_model("small", known) == "bundled/small"
+    with pytest.raises(quickstart.SetupError, match=r"'none'.*bundled/small, family/small, other"):
+        quickstart.choose_model("none", known)
+
+
+def test_the_command_line_changes_the_job(tmp_path, monkeypatch):
+    monkeypatch.setattr(quickstart, "BASE", tmp_path / "base")
+    (tmp_path / "base" / "input").mkdir(parents=True)
+    (tmp_path / "hum.wav").write_bytes(b"sound")
+    line = ["--melody", str(tmp_path / "hum.wav"), "--text", "jazz", "--duration", "3.5", "--seed", "0"]
+    prompt = quickstart.build_prompt(quickstart.parse_arguments(line), [])
+    inputs = {node["class_type"]: node["inputs"] for node in prompt.values()}
+    assert inputs["LoadAudio"]["audio"] == "hum.wav"
+    assert (tmp_path / "base" / "input" / "hum.wav").read_bytes() == b"sound"
+    assert inputs["MusicGenTextEncode"]["text"] == "jazz"
+    assert (inputs["MusicGenSampleTokens"]["duration"], inputs["MusicGenSampleTokens"]["seed"]) == (3.5, 0)
+
+
+def test_a_melody_file_that_is_not_there_is_told_before_anything_starts(capsys):
+    with pytest.raises(SystemExit):
+        quickstart.parse_arguments(["--melody", "nowhere.wav"])
+    assert "no melody file nowhere.wav" in capsys.readouterr().err
+
+
+def test_a_base_directory_links_the_pack_and_is_prepared_only_once(tmp_path):
+    pack, moved, base = tmp_path / "pack", tmp_path / "moved", tmp_path / "base"
+    pack.mkdir()
+    moved.mkdir()
+    comfy_server.prepare_base(base, pack)
+    link = base / "custom_nodes" / "musicgen"
+    settings = base / "user" / "default" / "comfy.settings.json"
+    assert link.resolve() == pack and json.loads(settings.read_text())["Comfy.TutorialCompleted"]
+    settings.write_text("{}")
+    comfy_server.prepare_base(base, moved)
+    assert link.resolve() == moved and settings.read_text() == "{}"
+
+
+def test_a_folder_in_the_place_of_the_link_is_never_deleted(tmp_path):
+    (tmp_path / "base" / "custom_nodes" / "musicgen").mkdir(parents=True)
+    (tmp_path / "base" / "custom_nodes" / "musicgen" / "mine.txt").write_text("mine")
+    with pytest.raises(comfy_server.ComfyError, match="in the way"):
+        comfy_server.prepare_base(tmp_path / "base", tmp_path)
+    assert (tmp_path / "base" / "custom_nodes" / "musicgen" / "mine.txt").exists()
+
+
+def test_refusals_and_failures_become_one_sentence():
+    refused = {"error": {"message": "m", "details": "d"}, "node_errors": {"1": {
+        "class_type": "Loader", "errors": [{"message": "Value not in list", "details": "model:\n 'x'"}]}}}  # fmt: skip
+    assert comfy_server.describe_refusal(refused) == "Loader: Value not in list: model: 'x'"
+    assert comfy_server.describe_refusal({"error": refused["error"], "node_errors": {}}) == "m: d"
+    failed = {"node_type": "Loader", "exception_message": "no\nfile\n", "exception_type": "ValueError"}
+    entry = {"status": {"status_str": "error", "messages": [["execution_start", {}], ["execution_error", failed]]}}
+    assert comfy_server.describe_failure(entry) == "Loader: no file"
+    assert comfy_server.describe_failure({"status": {"status_str": "success", "messages": []}}) is None
+
+
+def test_pictures_arrive_with_what_they_belong_to():
+    head = json.dumps({"node_id": "3"}).encode()
+    message = struct.pack(">II", 4, len(head)) + head + b"JPEG"
+    assert comfy_server._parse_binary(message) == ("preview", {"node_id": "3", "image": b"JPEG"})
+    assert comfy_server._parse_binary(struct.pack(">II", 1, 1) + b"JPEG") == ("preview", {"image": b"JPEG"})
+
+
+def test_progress_is_one_line_per_quarter_where_no_terminal_shows_it(capsys):
+    show = comfy_server.ProgressLine({"3": {"class_type": "Sampler"}})
+    for value in range(1, 101):
+        show("progress", {"node": "3", "value": value, "max": 100})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in lines] == ["0%", "25%", "50%", "75%", "100%"]
