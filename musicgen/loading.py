@@ -17,6 +17,7 @@ from .conditioning.text import TextEncoder, load_tokenizer
 from .config import ModelConfig
 from .lm import LMModel
 
+_T5_SECOND_NAME = "encoder.embed_tokens.weight"
 LM_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -51,63 +52,46 @@ def load_components(
     config = huggingface.read_config(folder)
     tokenizer = load_tokenizer(folder)
     with torch.device("meta"):
+        # The host's layers may have no parameters before they are loaded, so shapes are read off plain ones.
+        plan = LMModel(config.lm, nn, device="meta", dtype=dtype)
         lm = LMModel(config.lm, operations, device="meta", dtype=dtype)
         text_encoder = TextEncoder(config.text_encoder, tokenizer, text_dtype)
         codec = EnCodec(config.codec, config.audio_channels)
+    shapes = {"lm": plan.state_dict(), "text": text_encoder.t5.state_dict(), "codec": codec.model.state_dict()}
+    shapes["text"].pop(_T5_SECOND_NAME, None)
     with StoredTensors(folder) as stored:
-        shapes = stored.shapes()
-        # T5 stores its embedding once and uses it under two names.
-        text_names = text_encoder.t5.state_dict().keys() - {"encoder.embed_tokens.weight"}
-        parts = [
-            (lm, huggingface.lm_recipes(config)),
-            (text_encoder.t5, huggingface.text_recipes(text_names)),
-            (codec.model, huggingface.codec_recipes(codec.model.state_dict(), shapes)),
-        ]
-        wanted = [(recipe, m.state_dict()[name].shape) for m, recipes in parts for name, recipe in recipes.items()]
-        check_tensors(folder, shapes, wanted, huggingface.ignored_names(shapes))
-        for module, recipes in parts:
-            _fill(module, recipes, stored, device)
-    _share_embedding(text_encoder)
-    _settle_codebooks(codec, device)
-    for module in (lm, text_encoder, codec):
-        _require_filled(folder, module)
+        found = stored.shapes()
+        recipes = {
+            "lm": huggingface.lm_recipes(config),
+            "text": huggingface.text_recipes(shapes["text"]),
+            "codec": huggingface.codec_recipes(shapes["codec"], found),
+        }
+        wanted = [(recipe, shapes[part][name].shape) for part in recipes for name, recipe in recipes[part].items()]
+        check_tensors(folder, found, wanted, huggingface.ignored_names(found))
+        filled = {part: _read(recipes[part], shapes[part], stored, device) for part in recipes}
+    filled["text"][_T5_SECOND_NAME] = filled["text"]["shared.weight"]
+    _add_training_state(filled["codec"], shapes["codec"], device)
+    for module, part in ((lm, "lm"), (text_encoder.t5, "text"), (codec.model, "codec")):
+        module.load_state_dict(filled[part], strict=True, assign=True)
         module.eval().requires_grad_(False)
+    # One parameter under two names, so that moving the encoder does not make two of it.
+    text_encoder.t5.encoder.embed_tokens.weight = text_encoder.t5.shared.weight
     return Components(config, lm, text_encoder, codec)
 
 
-def _fill(module: nn.Module, recipes: Mapping[str, Recipe], stored: StoredTensors, device: torch.device | str) -> None:
-    """Give each parameter memory and fill it, one after the other: there is never a second copy of the model."""
-    expected: dict[str, Tensor] = module.state_dict()
+def _read(
+    recipes: Mapping[str, Recipe], shapes: Mapping[str, Tensor], stored: StoredTensors, device: torch.device | str
+) -> dict[str, Tensor]:
+    """Make each parameter, one after the other: there is never a second copy of the model."""
+    made = {}
     for name, recipe in recipes.items():
-        out = torch.empty(expected[name].shape, dtype=expected[name].dtype, device=device)
-        stored.make(recipe, out)
-        _assign(module, name, out)
+        made[name] = torch.empty(shapes[name].shape, dtype=shapes[name].dtype, device=device)
+        stored.make(recipe, made[name])
+    return made
 
 
-def _assign(module: nn.Module, name: str, value: Tensor) -> None:
-    *path, leaf = name.split(".")
-    owner = module.get_submodule(".".join(path))
-    if leaf in owner._buffers:
-        owner._buffers[leaf] = value
-    else:
-        setattr(owner, leaf, nn.Parameter(value, requires_grad=False))
-
-
-def _share_embedding(text_encoder: TextEncoder) -> None:
-    t5 = text_encoder.t5
-    t5.encoder.embed_tokens.weight = t5.shared.weight
-
-
-def _settle_codebooks(codec: EnCodec, device: torch.device | str) -> None:
-    """The codebooks' training state, which inference never reads, takes no memory worth naming."""
-    for layer in codec.model.quantizer.vq.layers:
-        codebook = layer._codebook
-        codebook.inited = torch.ones(1, device=device)
-        codebook.cluster_size = torch.ones(1, device=device).expand(codec.config.card)
-        codebook.embed_avg = codebook.embed
-
-
-def _require_filled(folder: Path, module: nn.Module) -> None:
-    empty = [name for name, tensor in module.state_dict().items() if tensor.is_meta]
-    if empty:
-        raise ValueError(f"{folder}: {len(empty)} parameters were not filled, first {', '.join(empty[:5])}.")
+def _add_training_state(made: dict[str, Tensor], shapes: Mapping[str, Tensor], device: torch.device | str) -> None:
+    """What only training the codebooks reads; the package's modules have a place for it."""
+    for name in shapes.keys() - made.keys():
+        is_average = name.endswith("embed_avg")
+        made[name] = made[name.removesuffix("_avg")] if is_average else torch.ones(shapes[name].shape, device=device)
