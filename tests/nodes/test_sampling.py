@@ -181,6 +181,15 @@ def test_another_pattern_works_and_says_so_plainly(encode, sample, said, caplog,
     assert f"Pattern {pattern}: the model tiny/{name} was not trained on it but on delay" in text
 
 
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", ["text", "melody", "stereo"])
+def test_half_precision_weights_sample_too(run, encode, name, dtype):
+    model, _, _ = run("Loader", model=f"tiny/{name}", dtype=dtype)
+    widgets = {"seed": 1, "cfg_coef": 3.0, "temperature": 1.0, "top_k": 250, "top_p": 0.0, "pattern": "auto"}
+    tokens = run("SampleTokens", model=model, positive=encode("jazz", name), duration=0.5, batch_size=2, **widgets)
+    assert tokens["codes"].shape[2] == 25 and tokens["codes"].min() >= 0
+
+
 def test_memory_is_asked_for_once_and_grows_with_the_request(comfy, encode, sample, monkeypatch):
     asked = []
     original = comfy.management.load_models_gpu
