@@ -81,7 +81,7 @@ def run_logged(command: list[str], log: Path, what: str) -> None:
             words = line.split()
             if line.startswith("Installing collected"):
                 say(f"  installing {line.count(',') + 1} packages ...")
-            elif words[:1] == ["Downloading"] and re.match(r"\(\d{3}|GB", "".join(words[-2:])):
+            elif words[:1] == ["Downloading"] and re.match(r"\(\d{3}\S*MB|\S+GB", "".join(words[-2:])):
                 say(f"  downloading {words[1].rpartition('/')[2]} {words[-2]} {words[-1]}")
         code = process.wait()
     if code:

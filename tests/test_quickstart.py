@@ -93,6 +93,21 @@ def test_an_interrupted_install_is_repeated(project, monkeypatch):
     assert len(calls) == 2
 
 
+def test_only_large_downloads_are_shown(tmp_path, capsys):
+    lines = ["(270 kB)", "(99.5 MB)", "(530.6 MB)", "(1.2 GB)"]
+    script = ";".join(f"print('  Downloading https://x/{size[1:4]}.whl {size}')" for size in lines)
+    quickstart.run_logged([sys.executable, "-c", script], tmp_path / "x.log", "it")
+    assert capsys.readouterr().out == "  downloading 530.whl (530.6 MB)\n  downloading 1.2.whl (1.2 GB)\n"
+
+
+def test_a_python_without_ensurepip_is_told_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(quickstart, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(quickstart, "HOST", tmp_path / ".host")
+    monkeypatch.setitem(sys.modules, "ensurepip", None)
+    with pytest.raises(quickstart.SetupError, match=r"apt-get install python3\.\d+-venv"):
+        quickstart.make_venv()
+
+
 def test_a_failing_command_shows_the_end_of_its_output(tmp_path):
     script = "print('first'); print('last words'); raise SystemExit(3)"
     with pytest.raises(quickstart.SetupError, match=r"the step failed \(exit code 3\)(.|\n)*last words"):
