@@ -132,13 +132,14 @@ class Note:
     velocity: float
 
 
-def _pick(rng: np.random.Generator, options: Sequence[T]) -> T:
+def pick(rng: np.random.Generator, options: Sequence[T]) -> T:
+    """One of the options, each as likely."""
     return options[int(rng.integers(len(options)))]
 
 
 def draw_plan(rng: np.random.Generator, follow_genre: float = 0.6) -> SongPlan:
     """Draw a song's labels: by its genre's habits in `follow_genre` of the songs, freely in the others."""
-    genre = _pick(rng, tuple(GENRES))
+    genre = pick(rng, tuple(GENRES))
     habits = GENRES[genre]
     if rng.random() >= follow_genre:
         rests: tuple[None, ...] = (None, None)
@@ -147,14 +148,14 @@ def draw_plan(rng: np.random.Generator, follow_genre: float = 0.6) -> SongPlan:
     mode = "minor" if rng.random() < habits.minor else "major"
     return SongPlan(
         genre=genre,
-        beat_frames=_pick(rng, habits.beats),
+        beat_frames=pick(rng, habits.beats),
         key=int(rng.integers(12)),
         mode=mode,
-        progression=_pick(rng, PROGRESSIONS[mode]),
-        lead=_pick(rng, habits.leads),
-        chords=_pick(rng, habits.chords),
-        bass_style=_pick(rng, habits.basses),
-        drum_pattern=_pick(rng, habits.drums),
+        progression=pick(rng, PROGRESSIONS[mode]),
+        lead=pick(rng, habits.leads),
+        chords=pick(rng, habits.chords),
+        bass_style=pick(rng, habits.basses),
+        drum_pattern=pick(rng, habits.drums),
     )
 
 
@@ -175,20 +176,20 @@ def _draw_motif(rng: np.random.Generator) -> list[tuple[int, int, int]]:
     Notes on a beat are chord tones (0, 2, 4, 7), the others step to a neighbour.
     """
     motif = []
-    step = _pick(rng, (0, 2, 4))
-    for onset, length in _pick(rng, _RHYTHMS):
+    step = pick(rng, (0, 2, 4))
+    for onset, length in pick(rng, _RHYTHMS):
         motif.append((onset, length, step))
-        move = _pick(rng, (-1, 1))
+        move = pick(rng, (-1, 1))
         chord_tones = [tone for tone in (-3, 0, 2, 4, 7) if tone != step]
         nearest = sorted(chord_tones, key=lambda tone: abs(tone - step))[:2]
-        step = _pick(rng, nearest) if (onset + length) % 4 == 0 else step + move
+        step = pick(rng, nearest) if (onset + length) % 4 == 0 else step + move
         step = min(max(step, -3), 7)
     return motif
 
 
 def _melody(plan: SongPlan, bars: int, rng: np.random.Generator) -> list[Note]:
     motifs = [_draw_motif(rng), _draw_motif(rng)]
-    form = _pick(rng, _FORMS)
+    form = pick(rng, _FORMS)
     low, sixteenth = LEADS[plan.lead], plan.beat_frames // 4
     notes = []
     for bar in range(bars):
@@ -204,7 +205,7 @@ def _melody(plan: SongPlan, bars: int, rng: np.random.Generator) -> list[Note]:
 
 
 def _accompaniment(plan: SongPlan, bars: int, rng: np.random.Generator) -> list[Note]:
-    rhythm = ((0, 16),) if plan.chords in _HELD else _pick(rng, _COMPING)
+    rhythm = ((0, 16),) if plan.chords in _HELD else pick(rng, _COMPING)
     sixteenth = plan.beat_frames // 4
     notes = []
     for bar in range(bars):
@@ -218,7 +219,7 @@ def _accompaniment(plan: SongPlan, bars: int, rng: np.random.Generator) -> list[
 
 
 def _bass_line(plan: SongPlan, bars: int, rng: np.random.Generator) -> list[Note]:
-    rhythm = _pick(rng, _BASS_RHYTHMS)
+    rhythm = pick(rng, _BASS_RHYTHMS)
     sixteenth = plan.beat_frames // 4
     notes = []
     for bar in range(bars):

@@ -12,6 +12,7 @@ from multiprocessing import get_context
 
 import numpy as np
 
+from .captions import DEFAULT_ODDS, CaptionOdds, describe
 from .composer import FRAME_RATE, SongPlan, compose, draw_plan
 from .synth import render_stem
 
@@ -30,6 +31,10 @@ class Song:
     stems: dict[str, np.ndarray]
     labels: SongPlan
     sample_rate: int
+
+    def caption(self, rng: np.random.Generator, odds: CaptionOdds = DEFAULT_ODDS) -> str:
+        """A caption, other words on every call."""
+        return describe(self.labels, rng, odds)
 
 
 def make_song(seed: int, seconds: float = 6.0, sample_rate: int = SAMPLE_RATE) -> Song:
