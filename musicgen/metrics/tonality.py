@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -10,8 +11,8 @@ from torch import Tensor
 
 from ..conditioning.chroma import chroma_filter_bank
 from ..config import ChromaConfig
+from ..training.composer import SCALES
 
-SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 # Weights of the scale's degrees: home first, then fifth and third (a plain form of Krumhansl's profiles).
 _DEGREE_WEIGHTS = (1.0, 0.35, 0.7, 0.45, 0.8, 0.4, 0.35)
 
@@ -69,16 +70,20 @@ def pitch_classes(audio: Tensor, sample_rate: int) -> Tensor:
     return profile / profile.sum(dim=-1, keepdim=True)
 
 
-def in_key_energy(audio: Tensor, sample_rate: int, keys: list[int], modes: list[str]) -> Tensor:
-    """Share of the sound of audio `[B, L]` that lies in the scale of each row's key (0 = C): `[B]`.
-
-    7 of 12 pitch classes are in a scale, so that a random key gives 0.58.
-    """
-    profile = pitch_classes(audio, sample_rate)
+def share_in_key(profile: Tensor, keys: Sequence[int], modes: Sequence[str]) -> Tensor:
+    """Share of pitch classes `[B, 12]` that lies in the scale of each row's key (0 = C): `[B]`."""
     inside = torch.zeros_like(profile)
     for row, (key, mode) in enumerate(zip(keys, modes, strict=True)):
         inside[row, [(key + step) % 12 for step in SCALES[mode]]] = 1.0
     return (profile * inside).sum(dim=-1)
+
+
+def in_key_energy(audio: Tensor, sample_rate: int, keys: Sequence[int], modes: Sequence[str]) -> Tensor:
+    """Share of the sound of audio `[B, L]` that lies in the scale of each row's key: `[B]`.
+
+    7 of 12 pitch classes are in a scale, so that a random key gives 0.58.
+    """
+    return share_in_key(pitch_classes(audio, sample_rate), keys, modes)
 
 
 def key_of(audio: Tensor, sample_rate: int) -> list[tuple[int, str]]:

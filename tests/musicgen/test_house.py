@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "generation": {"config", "engine", "fuser", "lm", "patterns", "sampling", "conditioning", "windows"},
     "model": {"config", "generation", "loading", "conditioning"},
     "training": {"lm", "patterns", "codec", "conditioning", "training"},
-    "metrics": {"conditioning", "config", "metrics", "model", "training"},
+    "metrics": {"audio", "codec", "conditioning", "config", "metrics", "model", "training"},
     "__init__": {"config", "generation", "model", "patterns"},
 }
 # Heavy or fragile packages are imported where they are used, not when the library is.
