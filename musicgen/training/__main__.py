@@ -38,8 +38,10 @@ class Workshop:
 
     def songs(self, split: str) -> SongStore:
         """Rendered songs of a part of the corpus; made where they are missing."""
-        count = self.plan.songs if split == "train" else self.plan.held_out
-        return render_songs(self.folder / split, split, count, self.plan.seconds, self.workers)
+        counts = {"train": self.plan.songs, "loops": self.plan.loops, "valid": self.plan.held_out}
+        part = "train" if split == "loops" else split
+        folder = self.folder / split
+        return render_songs(folder, part, counts[split], self.plan.seconds, self.workers, loop=split == "loops")
 
     def codec(self) -> CodecTraining:
         """The codec, trained to the end."""
@@ -60,7 +62,8 @@ class Workshop:
         """A language model, trained to the end."""
         recipe = self.plan.lm_recipes[kind]
         words = Vocabulary(vocabulary())
-        training = LMTraining(self.plan.lms[kind], self.plan.text, recipe, self.tokens("train"), words, self.device)
+        store = self.tokens("train").with_loops(self.tokens("loops"))
+        training = LMTraining(self.plan.lms[kind], self.plan.text, recipe, store, words, self.device)
         checkpoint = self.folder / f"lm-{kind}.pt"
         train_lm(training, checkpoint, self.tokens("valid"), judge_every=self.plan.judge_every, report=_say)
         return training
@@ -110,7 +113,7 @@ def main(arguments: list[str] | None = None) -> None:
         elif stage == "codec":
             shop.codec()
         else:
-            for split in ("train", "valid"):
+            for split in ("train", "loops", "valid"):
                 getattr(shop, stage)(split)
 
 

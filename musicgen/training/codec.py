@@ -205,7 +205,9 @@ def judge_codec(codec: EnCodec, songs: np.ndarray, quantized: bool = True) -> Co
 class CodecTraining:
     """One codec being trained; :meth:`step` does step number `self.step`."""
 
-    def __init__(self, config: CodecConfig, recipe: CodecRecipe, songs: np.ndarray | SongStore, device: str = "cpu") -> None:
+    def __init__(
+        self, config: CodecConfig, recipe: CodecRecipe, songs: np.ndarray | SongStore, device: str = "cpu"
+    ) -> None:
         self.config, self.recipe, self.songs, self.device = config, recipe, songs, device
         self.codec = EnCodec(config, 1)
         init_weights(self.codec, step_torch_rng(recipe.seed, -1 % 2**31))

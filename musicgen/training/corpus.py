@@ -7,13 +7,13 @@ Training, validation and test songs come from disjoint ranges of seeds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 
 import numpy as np
 
 from .captions import DEFAULT_ODDS, CaptionOdds, describe
-from .composer import FRAME_RATE, SongPlan, compose, draw_plan
+from .composer import FRAME_RATE, Note, SongPlan, compose, draw_plan
 from .synth import render_stem
 
 SAMPLE_RATE = 16000
@@ -37,9 +37,10 @@ class Song:
         return describe(self.labels, rng, odds)
 
 
-def make_song(seed: int, seconds: float = 6.0, sample_rate: int = SAMPLE_RATE) -> Song:
+def make_song(seed: int, seconds: float = 6.0, sample_rate: int = SAMPLE_RATE, loop: bool = False) -> Song:
     """Make song number `seed`, the first `seconds` of it; `sample_rate` must be a multiple of 50.
 
+    loop: play its first bar over and over; an easier song, with the same labels.
     Songs have an RMS of 0.13, or less where their peak would exceed 0.75.
     """
     if sample_rate % FRAME_RATE:
@@ -47,7 +48,10 @@ def make_song(seed: int, seconds: float = 6.0, sample_rate: int = SAMPLE_RATE) -
     rng = np.random.Generator(np.random.PCG64(seed))
     plan = draw_plan(rng)
     num_samples = round(seconds * sample_rate)
-    notes = compose(plan, -(-num_samples * FRAME_RATE // sample_rate), rng)
+    notes_end = -(-num_samples * FRAME_RATE // sample_rate)
+    notes = compose(plan, notes_end, rng)
+    if loop:
+        notes = {name: _looped(part, 4 * plan.beat_frames, notes_end) for name, part in notes.items()}
     voices = {"lead": plan.lead, "chords": plan.chords, "bass": plan.bass_style, "drums": None}
     stems = {name: render_stem(name, voices[name], notes[name], num_samples, sample_rate) for name in notes}
     mix = sum(stems.values())
@@ -57,15 +61,26 @@ def make_song(seed: int, seconds: float = 6.0, sample_rate: int = SAMPLE_RATE) -
     return Song(seed, mix * gain, stems, plan, sample_rate)
 
 
-def _job(job: tuple[int, float, int]) -> Song:
+def _looped(notes: list[Note], bar: int, end: int) -> list[Note]:
+    first = [note for note in notes if note.start < bar]
+    starts = range(0, end, bar)
+    return [replace(n, start=n.start + at) for at in starts for n in first if n.start + at < end]
+
+
+def _job(job: tuple[int, float, int, bool]) -> Song:
     return make_song(*job)
 
 
 def make_songs(
-    seeds: Iterable[int], seconds: float = 6.0, sample_rate: int = SAMPLE_RATE, *, workers: int = 0
+    seeds: Iterable[int],
+    seconds: float = 6.0,
+    sample_rate: int = SAMPLE_RATE,
+    *,
+    loop: bool = False,
+    workers: int = 0,
 ) -> Iterator[Song]:
     """Songs in the order of their seeds, made by `workers` other processes (0: by this one)."""
-    jobs = ((seed, seconds, sample_rate) for seed in seeds)
+    jobs = ((seed, seconds, sample_rate, loop) for seed in seeds)
     if workers == 0:
         yield from map(_job, jobs)
         return

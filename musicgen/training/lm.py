@@ -33,6 +33,8 @@ from .tokens import TokenStore
 CHROMA_STEP = 3.2
 """Frames of codes per frame of chroma. A bar of any tempo is a whole number of both."""
 
+_SHARPNESS = 1.5
+
 
 @dataclass(frozen=True)
 class LMRecipe:
@@ -47,6 +49,8 @@ class LMRecipe:
     easy_until: float = 0.25
     """Share of the training in which only songs of `easy_beats` are heard."""
     easy_beats: tuple[int, ...] = (20, 24, 28)
+    loops: tuple[int, float] = (0, 0.0)
+    """From the first of these steps on, this share of the clips is of songs that repeat their first bar."""
     learning_rate: float = 3e-3
     warmup: int = 150
     weight_decay: float = 0.05
@@ -60,6 +64,8 @@ class LMRecipe:
     """Clips without one of the two, beside these; only where there is a melody."""
     unknown_words: float = 0.03
     """Words that are made unknown, so that unknown words mean nothing."""
+    lags: tuple[tuple[int, ...], ...] = ((20, 24, 28), (32, 36, 40), (80, 96, 112), (128, 144, 160))
+    """By layer: columns that its first heads look back at before they are trained. Beats and bars of the corpus."""
     ema: float = 0.999
     pattern: str = "delay"
     bfloat16: bool = True
@@ -94,7 +100,14 @@ class TextShape:
 class TextAndCodes(nn.Module):
     """A language model and the T5 encoder that is trained with it."""
 
-    def __init__(self, config: LMConfig, text: TextShape, vocab_size: int, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        config: LMConfig,
+        text: TextShape,
+        vocab_size: int,
+        generator: torch.Generator,
+        lags: tuple[tuple[int, ...], ...] = (),
+    ) -> None:
         super().__init__()
         from transformers import T5EncoderModel
 
@@ -103,6 +116,8 @@ class TextAndCodes(nn.Module):
         with torch.random.fork_rng(devices=[]):
             self.t5 = T5EncoderModel(text.config(vocab_size))
         self._init_weights(generator)
+        if lags:
+            self._init_lags(lags)
 
     @torch.no_grad()
     def _init_weights(self, generator: torch.Generator) -> None:
@@ -121,6 +136,38 @@ class TextAndCodes(nn.Module):
             elif name == "lm.head.weight":
                 spread *= 0.2
             weight.copy_(torch.randn(weight.shape, generator=generator) * spread)
+
+    @torch.no_grad()
+    def _init_lags(self, lags: tuple[tuple[int, ...], ...]) -> None:
+        """Let the first heads of each layer begin by looking back a set number of columns.
+
+        Positions are sums of waves, so a key turned by the wave's angle over the lag meets the query
+        that comes so much later; less one, since a query stands a column before what it predicts.
+        """
+        config = self.lm.config
+        size, half = config.dim // config.num_heads, config.dim // 2
+        waves = torch.arange(size // 2)
+        speed = 10000.0 ** (-waves.double() / max(half - 1, 1))
+        reserved = torch.cat([waves, waves + half])
+        # Only positions stand in the dimensions that these heads read.
+        self.lm.embedding.weight[:, reserved] = 0.0
+        for projection in (self.lm.description_proj, getattr(self.lm, "melody_proj", None)):
+            if projection is not None:
+                projection.weight[reserved] = 0.0
+        for layer, own in zip(self.lm.transformer.layers, lags, strict=False):
+            weight = layer.self_attn.qkv.weight  # type: ignore[union-attr]
+            for head, lag in enumerate(own[: config.num_heads]):
+                turn = (_SHARPNESS * torch.cos(speed * (lag - 1)), _SHARPNESS * torch.sin(speed * (lag - 1)))
+                query = weight[head * size : (head + 1) * size]  # type: ignore[index]
+                key = weight[config.dim + head * size : config.dim + (head + 1) * size]  # type: ignore[index]
+                query.mul_(0.1)
+                key.mul_(0.1)
+                query[2 * waves, waves] += turn[0].float()
+                query[2 * waves, waves + half] += turn[1].float()
+                query[2 * waves + 1, waves + half] += turn[0].float()
+                query[2 * waves + 1, waves] -= turn[1].float()
+                key[2 * waves, waves] += _SHARPNESS
+                key[2 * waves + 1, waves + half] += _SHARPNESS
 
     @torch.no_grad()
     def put(self, weights: dict[str, Tensor]) -> None:
@@ -185,7 +232,7 @@ class Batches:
         self.store, self.vocabulary, self.recipe, self.melody = store, vocabulary, recipe, melody
         self.fold = np.array(vocabulary.fold)
         beats = np.array([plan.beat_frames for plan in store.plans])
-        self.easy = np.flatnonzero(np.isin(beats, recipe.easy_beats))
+        self.easy = np.flatnonzero(np.isin(beats[: store.num_plain], recipe.easy_beats))
 
     def draw(self, step: int) -> Batch:
         """The batch of one training step."""
@@ -193,7 +240,11 @@ class Batches:
         share = step / recipe.steps
         frames = recipe.frames[0] if share < recipe.long_from else recipe.frames[1]
         easy = share < recipe.easy_until and len(self.easy) > 0
-        rows = rng.choice(self.easy if easy else len(self.store), size=recipe.batch)
+        rows = rng.choice(self.easy if easy else self.store.num_plain, size=recipe.batch)
+        num_loops = len(self.store) - self.store.num_plain
+        if num_loops and step >= recipe.loops[0]:
+            loops = self.store.num_plain + rng.integers(num_loops, size=recipe.batch)
+            rows = np.where(rng.random(recipe.batch) < recipe.loops[1], loops, rows)
         starts = [self._start(int(row), frames, rng) for row in rows]
         captions = [describe(self.store.plans[row], rng) for row in rows]
         drops = rng.random((3, recipe.batch)) < [[recipe.drop_all], [recipe.drop_text], [recipe.drop_melody]]
@@ -257,7 +308,7 @@ class LMTraining:
         self.config, self.text, self.recipe, self.device = config, text, recipe, device
         self.batches = Batches(store, vocabulary, recipe, config.chroma_dim is not None)
         generator = step_torch_rng(recipe.seed, 2**31 - 1)
-        self.model = TextAndCodes(config, text, len(vocabulary.pieces), generator).to(device)
+        self.model = TextAndCodes(config, text, len(vocabulary.pieces), generator, recipe.lags).to(device)
         self.average = {name: value.detach().clone() for name, value in self.model.named_parameters()}
         decayed = [p for p in self.model.parameters() if p.dim() > 1]
         plain = [p for p in self.model.parameters() if p.dim() <= 1]
@@ -268,6 +319,7 @@ class LMTraining:
     def settings(self) -> dict[str, Any]:
         """What a checkpoint must have been made with."""
         values = {**asdict(self.config), **asdict(self.text), **asdict(self.recipe), "songs": len(self.batches.store)}
+        values["lags"] = [list(own) for own in self.recipe.lags]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def state(self) -> dict[str, Any]:

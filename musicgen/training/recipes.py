@@ -15,6 +15,8 @@ class Plan:
 
     seconds: float
     songs: int
+    loops: int
+    """Songs that repeat their first bar, for the language model only."""
     held_out: int
     judged_songs: int
     judge_every: int
@@ -44,6 +46,7 @@ _TEXT = TextShape()
 NANO = Plan(
     seconds=10.0,
     songs=3500,
+    loops=2000,
     held_out=250,
     judged_songs=16,
     judge_every=300,
@@ -56,8 +59,8 @@ NANO = Plan(
         "melody": _lm(128, 4, 4, _TEXT, card=512, melody=True),
     },
     lm_recipes={
-        "text": LMRecipe(steps=5000, batch=8, long_from=0.8),
-        "melody": LMRecipe(steps=4400, batch=6, long_from=0.8),
+        "text": LMRecipe(steps=3500, batch=8, long_from=0.85, loops=(1218, 0.8)),
+        "melody": LMRecipe(steps=3500, batch=6, long_from=0.85, loops=(1036, 0.8)),
     },
 )
 _TINY_TEXT = TextShape(width=16, layers=1, heads=2, ffn=32)
@@ -65,6 +68,7 @@ _TINY_LM = LMRecipe(steps=60, batch=2, frames=(50, 100), warmup=5, learning_rate
 MINIATURE = Plan(
     seconds=10.0,
     songs=8,
+    loops=8,
     held_out=4,
     judged_songs=2,
     judge_every=30,

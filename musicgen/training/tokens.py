@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,22 @@ class TokenStore:
 
     def __init__(self, codes: np.ndarray, labels: list[dict[str, Any]], chroma: np.ndarray) -> None:
         self.codes, self.chroma = codes, chroma
+        self.num_plain = len(codes)
         self.plans = [read_plan(about) for about in labels]
+
+    def with_loops(self, loops: TokenStore) -> TokenStore:
+        """These songs and, behind the `num_plain` of them, songs that repeat their first bar."""
+        both = copy(self)
+        both.codes, both.chroma = (np.concatenate(pair) for pair in zip(*map(_arrays, (self, loops)), strict=True))
+        both.plans = self.plans + loops.plans
+        return both
 
     def __len__(self) -> int:
         return len(self.codes)
+
+
+def _arrays(store: TokenStore) -> tuple[np.ndarray, np.ndarray]:
+    return store.codes, store.chroma
 
 
 def read_plan(about: dict[str, Any]) -> SongPlan:
