@@ -18,7 +18,7 @@ from ..checkpoints import huggingface
 from ..checkpoints.tensors import Recipe
 from ..codec import EnCodec
 from ..config import ChromaConfig, CodecConfig, LMConfig, ModelConfig
-from .lm import TextAndCodes
+from .networks import TextAndCodes
 from .tokenizer import Vocabulary
 
 

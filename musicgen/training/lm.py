@@ -22,18 +22,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import LMConfig
-from ..lm import LMModel
 from ..patterns import Pattern, named_pattern
 from .captions import CaptionOdds, describe
 from .losses import codes_cross_entropy
+from .networks import TextAndCodes, TextShape
 from .state import Progress, load_checkpoint, save_checkpoint, step_rng, step_torch_rng
 from .tokenizer import UNKNOWN_ID, Vocabulary
 from .tokens import TokenStore
 
 CHROMA_STEP = 3.2
 """Frames of codes per frame of chroma. A bar of any tempo is a whole number of both."""
-
-_SHARPNESS = 1.5
 
 
 @dataclass(frozen=True)
@@ -70,144 +68,6 @@ class LMRecipe:
     pattern: str = "delay"
     bfloat16: bool = True
     seed: int = 1
-
-
-@dataclass(frozen=True)
-class TextShape:
-    """Size of the T5 encoder."""
-
-    width: int = 96
-    layers: int = 2
-    heads: int = 4
-    ffn: int = 256
-
-    def config(self, vocab_size: int) -> Any:
-        """transformers' configuration of it."""
-        from transformers import T5Config
-
-        return T5Config(
-            vocab_size=vocab_size,
-            d_model=self.width,
-            d_kv=self.width // self.heads,
-            d_ff=self.ffn,
-            num_layers=self.layers,
-            num_heads=self.heads,
-            feed_forward_proj="relu",
-            dropout_rate=0.0,
-        )
-
-
-class TextAndCodes(nn.Module):
-    """A language model and the T5 encoder that is trained with it."""
-
-    def __init__(
-        self,
-        config: LMConfig,
-        text: TextShape,
-        vocab_size: int,
-        generator: torch.Generator,
-        lags: tuple[tuple[int, ...], ...] = (),
-    ) -> None:
-        super().__init__()
-        from transformers import T5EncoderModel
-
-        self.lm = LMModel(config)
-        # transformers draws its weights from the global generator; they are drawn anew below.
-        with torch.random.fork_rng(devices=[]):
-            self.t5 = T5EncoderModel(text.config(vocab_size))
-        self._init_weights(generator)
-        if lags:
-            self._init_lags(lags)
-
-    @torch.no_grad()
-    def _init_weights(self, generator: torch.Generator) -> None:
-        depth = 2 * self.lm.config.num_layers
-        for name, weight in self.named_parameters():
-            if weight.dim() < 2:
-                weight.fill_(0.0 if name.endswith("bias") else 1.0)
-                continue
-            spread = weight.shape[1] ** -0.5
-            if name == "lm.embedding.weight":
-                spread = 0.3
-            elif name.startswith("t5.shared") or "relative_attention_bias" in name:
-                spread = 1.0 if "shared" in name else 0.1
-            elif name.endswith(("self_attn.out.weight", "cross_attn.out.weight", "ffn_out.weight")):
-                spread *= depth**-0.5
-            elif name == "lm.head.weight":
-                spread *= 0.2
-            weight.copy_(torch.randn(weight.shape, generator=generator) * spread)
-
-    @torch.no_grad()
-    def _init_lags(self, lags: tuple[tuple[int, ...], ...]) -> None:
-        """Let the first heads of each layer begin by looking back a set number of columns.
-
-        Positions are sums of waves, so a key turned by the wave's angle over the lag meets the query
-        that comes so much later; less one, since a query stands a column before what it predicts.
-        """
-        config = self.lm.config
-        size, half = config.dim // config.num_heads, config.dim // 2
-        waves = torch.arange(size // 2)
-        speed = 10000.0 ** (-waves.double() / max(half - 1, 1))
-        reserved = torch.cat([waves, waves + half])
-        # Only positions stand in the dimensions that these heads read.
-        self.lm.embedding.weight[:, reserved] = 0.0
-        for projection in (self.lm.description_proj, getattr(self.lm, "melody_proj", None)):
-            if projection is not None:
-                projection.weight[reserved] = 0.0
-        for layer, own in zip(self.lm.transformer.layers, lags, strict=False):
-            weight = layer.self_attn.qkv.weight  # type: ignore[union-attr]
-            for head, lag in enumerate(own[: config.num_heads]):
-                turn = (_SHARPNESS * torch.cos(speed * (lag - 1)), _SHARPNESS * torch.sin(speed * (lag - 1)))
-                query = weight[head * size : (head + 1) * size]  # type: ignore[index]
-                key = weight[config.dim + head * size : config.dim + (head + 1) * size]  # type: ignore[index]
-                query.mul_(0.1)
-                key.mul_(0.1)
-                query[2 * waves, waves] += turn[0].float()
-                query[2 * waves, waves + half] += turn[1].float()
-                query[2 * waves + 1, waves + half] += turn[0].float()
-                query[2 * waves + 1, waves] -= turn[1].float()
-                key[2 * waves, waves] += _SHARPNESS
-                key[2 * waves + 1, waves + half] += _SHARPNESS
-
-    @torch.no_grad()
-    def put(self, weights: dict[str, Tensor]) -> None:
-        """Set all weights."""
-        for name, weight in self.named_parameters():
-            weight.copy_(weights[name])
-
-    def forward(self, sequence: Tensor, text: Tensor, text_mask: Tensor, chroma: Tensor | None = None) -> Tensor:
-        """Logits `[B, K, S, card]`: column s of sequence `[B, K, S]` predicts column s + 1.
-
-        text: ids `[B, n]`, padded on the right; text_mask bool `[B, n]`, all False in a row without
-        text. chroma: one-hot `[B, F, 12]`, for melody models.
-        """
-        states = self.t5(input_ids=text, attention_mask=(text != 0).long()).last_hidden_state
-        condition = self.lm.project_description(states, text_mask)
-        hidden = self.lm.embed(sequence)
-        columns = sequence.shape[2]
-        if chroma is None:
-            # A row without text looks at one zero row, which adds nothing.
-            mask = text_mask.clone()
-            mask[:, 0] |= ~text_mask.any(dim=1)
-            cross = self.lm.transformer.cross_caches(condition, mask)
-            return self.lm(hidden, torch.arange(columns, device=hidden.device), columns, cross=cross)
-        return self._with_prefix(hidden, condition, (text != 0).sum(dim=1), chroma)
-
-    def _with_prefix(self, hidden: Tensor, condition: Tensor, lengths: Tensor, chroma: Tensor) -> Tensor:
-        """Prepend melody and text; rows with a shorter text are moved to the right, as at inference."""
-        melody = self.lm.project_melody(chroma)
-        rows = torch.cat([melody, condition, hidden], dim=1)
-        pad = condition.shape[1] - lengths
-        at = torch.arange(rows.shape[1], device=rows.device)
-        # Row i of the result: padding, then melody, text of its own length, and codes.
-        source = at[None] - pad[:, None]
-        source = torch.where(source < melody.shape[1] + lengths[:, None], source, at[None])
-        moved = rows.gather(1, source.clamp_min(0)[..., None].expand_as(rows))
-        positions = (at[None] - pad[:, None]).clamp_min(0)
-        visible = (at[None, None] >= pad[:, None, None]) & (at[None, :, None] >= at[None, None])
-        # A padding row sees itself: attention over nothing is not a number.
-        visible |= torch.eye(len(at), dtype=torch.bool, device=rows.device)[None]
-        return self.lm(moved, positions, hidden.shape[1], visible[:, None])
 
 
 @lru_cache(maxsize=8)

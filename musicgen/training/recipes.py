@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from ..config import CodecConfig, LMConfig
 from .codec import NANO_CODEC, CodecRecipe
-from .lm import LMRecipe, TextShape
+from .lm import LMRecipe
+from .networks import TextShape
 
 
 @dataclass(frozen=True)
