@@ -61,3 +61,8 @@ def resample(audio: Tensor, sample_rate: int, to_rate: int) -> Tensor:
     return torchaudio.functional.resample(
         audio, ratio.numerator, ratio.denominator, lowpass_filter_width=24, rolloff=0.945
     )
+
+
+def resampled_length(num_samples: int, sample_rate: int, to_rate: int) -> int:
+    """Samples that num_samples become at another rate: the last one begun counts."""
+    return -(-num_samples * to_rate // sample_rate)

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from .audio import check_audio, convert_channels, resample
 from .config import CodecConfig
 
+_BYTES_PER_SAMPLE = 1600
+
 
 class EnCodec(nn.Module):
     """The codec of one model. Weight normalisation is folded in, so all weights are plain."""
@@ -75,6 +77,14 @@ class EnCodec(nn.Module):
         # Rounded to float16, so that a copy of the file in half precision is still the same codec.
         data = codebook.detach().cpu().to(torch.float16).contiguous().view(torch.uint8).numpy().tobytes()
         return hashlib.sha256(data + repr(self.config).encode()).hexdigest()[:12]
+
+    def memory_required(self, num_samples: int) -> int:
+        """Bytes that coding one item of num_samples takes beside the weights, either way.
+
+        The activations of the outermost layers are what counts: measured at the released width
+        (64 filters), 1530 bytes a sample and channel to decode and 1200 to encode.
+        """
+        return _BYTES_PER_SAMPLE * num_samples * self.audio_channels * self.config.n_filters // 64
 
     @torch.no_grad()
     def encode(self, audio: Tensor, sample_rate: int) -> Tensor:

@@ -67,7 +67,7 @@ class MusicGenSampleTokens(io.ComfyNode):
             "prompt": read_prompt(prompt, model, batch_size),
         }
         request["on_step"] = _reporter(model, params, request["prompt"])
-        _warn_if_untrained(model, params.pattern, cls.hidden.unique_id)
+        _warn_of_foreign_pattern(model, params.pattern, cls.hidden.unique_id)
         memory = _memory(model, params, *conditions, batch_size)
         with host.on_device(model.patcher, memory_required=memory) as device:
             codes = generate_codes(model.patcher.model, model.config, conditions[0], params, device=device, **request)
@@ -199,7 +199,7 @@ def _memory(
     )
 
 
-def _warn_if_untrained(model: ModelHandle, pattern: str | None, node_id: str | None) -> None:
+def _warn_of_foreign_pattern(model: ModelHandle, pattern: str | None, node_id: str | None) -> None:
     own = trained_pattern_name(model.config.delays, model.config.audio_channels)
     if pattern is not None and pattern != own:
         trained = own or f"delays of {', '.join(map(str, model.config.delays))}"
