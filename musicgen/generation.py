@@ -298,6 +298,7 @@ def memory_required(
     num_text_tokens: int,
     num_groups: int = 2,
     itemsize: int = 4,
+    prompt_frames: int = 0,
 ) -> int:
     """Bytes that one request takes beside the weights.
 
@@ -306,12 +307,13 @@ def memory_required(
     prefill or of one step, and the float32 logits with what sampling makes of them.
     """
     lm, rows = config.lm, num_groups * batch_size
-    frames = plan_windows(params, config.frame_rate)[0].num_frames
-    steps = make_pattern(config, params.pattern, frames).num_steps
+    windows = plan_windows(params, config.frame_rate, prompt_frames)
+    steps = make_pattern(config, params.pattern, windows[0].num_frames).num_steps
     prefix = 0 if config.chroma is None else config.chroma.chroma_length + num_text_tokens
     kv = 2 * lm.num_layers * rows * (steps + prefix) * lm.dim * itemsize
     cross = 2 * lm.num_layers * rows * num_text_tokens * lm.dim * itemsize if lm.cross_attention else 0
-    positions = max(1, prefix, frames // 2)
-    activations = rows * positions * (6 * lm.dim + 2 * lm.ffn_dim) * itemsize
+    prefill = prefix + steps * max(w.prompt_frames for w in windows) // windows[0].num_frames + 1
+    # At its fullest a layer holds its input, the normed one, queries, keys, values, and the FFN's inside twice.
+    activations = rows * prefill * (7 * lm.dim + 2 * lm.ffn_dim) * itemsize
     logits = (rows + 6 * batch_size) * lm.num_codebooks * lm.card * 4
     return kv + cross + activations + logits

@@ -68,7 +68,7 @@ class MusicGenSampleTokens(io.ComfyNode):
         }
         request["on_step"] = _reporter(model, params, request["prompt"])
         _warn_of_foreign_pattern(model, params.pattern, cls.hidden.unique_id)
-        memory = _memory(model, params, *conditions, batch_size)
+        memory = _memory(model, params, *conditions, request)
         with host.on_device(model.patcher, memory_required=memory) as device:
             codes = generate_codes(model.patcher.model, model.config, conditions[0], params, device=device, **request)
         return io.NodeOutput(sampled_tokens(codes, model, params))
@@ -187,15 +187,16 @@ def _memory(
     params: GenerationParams,
     positive: tuple[TextCondition, ...],
     negative: tuple[TextCondition, ...],
-    batch_size: int,
+    request: dict[str, Any],
 ) -> int:
     return memory_required(
         model.config,
         params,
-        batch_size=batch_size,
+        batch_size=request["batch_size"],
         num_text_tokens=max((c.states.shape[1] for c in positive + negative), default=1),
         num_groups=len(positive) + max(1, len(negative)),
         itemsize=model.patcher.model.dtype.itemsize,
+        prompt_frames=0 if request["prompt"] is None else request["prompt"].shape[2],
     )
 
 
