@@ -56,9 +56,20 @@ def load_tokenizer(folder: Path) -> Any:
             f"{folder} holds neither {_TOKENIZER_FILES[0]} nor {_TOKENIZER_FILES[1]}; "
             "copy the tokenizer files of the model's repository into it."
         )
-    from transformers import T5TokenizerFast
-
     try:
-        return T5TokenizerFast.from_pretrained(str(folder), local_files_only=True)
+        return _read_tokenizer(folder)
     except Exception as error:
         raise ValueError(f"the tokenizer files in {folder} cannot be read ({error}); fetch them again.") from error
+
+
+def _read_tokenizer(folder: Path) -> Any:
+    from transformers import PreTrainedTokenizerFast, T5TokenizerFast
+
+    path = folder / _TOKENIZER_FILES[0]
+    if not path.is_file():
+        return T5TokenizerFast.from_pretrained(str(folder), local_files_only=True)
+    # The file as it stands. T5's own class reads tokenizer_config.json as well, whose form changes between
+    # versions of transformers, and newer ones put their own normalizer in place of the file's.
+    return PreTrainedTokenizerFast(
+        tokenizer_file=str(path), pad_token="<pad>", eos_token="</s>", unk_token="<unk>", padding_side="right"
+    )
