@@ -63,13 +63,29 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def _read_tokenizer(folder: Path) -> Any:
-    from transformers import PreTrainedTokenizerFast, T5TokenizerFast
-
     path = folder / _TOKENIZER_FILES[0]
     if not path.is_file():
-        return T5TokenizerFast.from_pretrained(str(folder), local_files_only=True)
+        return SentencePieceTokenizer(folder / _TOKENIZER_FILES[1])
+    from transformers import PreTrainedTokenizerFast
+
     # The file as it stands. T5's own class reads tokenizer_config.json as well, whose form changes between
     # versions of transformers, and newer ones put their own normalizer in place of the file's.
     return PreTrainedTokenizerFast(
         tokenizer_file=str(path), pad_token="<pad>", eos_token="</s>", unk_token="<unk>", padding_side="right"
     )
+
+
+class SentencePieceTokenizer:
+    """T5's tokenizer from its `spiece.model` alone; transformers would want protobuf for that."""
+
+    def __init__(self, path: Path) -> None:
+        from sentencepiece import SentencePieceProcessor
+
+        self.model = SentencePieceProcessor(model_file=str(path))
+
+    def __call__(self, texts: Sequence[str], **options: object) -> dict[str, Tensor]:
+        """Ids with their end token and the attention mask, both `[B, n]`, padded on the right with id 0."""
+        rows = [torch.tensor([*self.model.encode(text), self.model.eos_id()]) for text in texts]
+        masks = [torch.ones_like(row) for row in rows]
+        pad = torch.nn.utils.rnn.pad_sequence
+        return {"input_ids": pad(rows, batch_first=True), "attention_mask": pad(masks, batch_first=True)}

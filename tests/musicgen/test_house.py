@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "__init__": {"config", "generation", "model", "patterns"},
 }
 # Heavy or fragile packages are imported where they are used, not when the library is.
-LAZY = {"transformers", "torchaudio", "encodec", "safetensors", "tokenizers", "scipy", "librosa"}
+LAZY = {"transformers", "torchaudio", "encodec", "safetensors", "tokenizers", "sentencepiece", "scipy", "librosa"}
 FORBIDDEN = {"nodes", "comfy", "comfy_api", "folder_paths", "server", "execution"}
 
 
