@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from comfy_server import ComfyServer, prepare_base
+from quickstart import record_tunes
 
 from .frontend import Frontend, open_frontend
-from .make_workflows import ROOT, record_tunes
+from .make_workflows import ROOT
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import re
-import struct
 import tempfile
 import uuid
-import wave
 from pathlib import Path
 from typing import Any
 
 from comfy_server import ComfyServer, prepare_base
+from quickstart import record_tunes
 
 from .frontend import Frontend, open_frontend, read_json
 
@@ -59,27 +57,6 @@ NOTE = """{words}
 The bundled model is **untrained, so the result is noise**. Put the folder of a trained MusicGen into
 *models/musicgen* and choose it in the loader. The weights that Meta released are licensed CC-BY-NC 4.0:
 no commercial use."""
-
-RATE = 32000
-A, C, D, E, G = 440.0, 523.25, 587.33, 659.26, 783.99
-TUNES = {
-    "melody.wav": ((A, C, E, C, D, E, G, E, D, C, A, A), 0.4),
-    "recording.wav": ((A / 2, E / 2, A, E / 2), 0.5),
-}
-
-
-def record_tunes(folder: Path) -> None:
-    """Write the sound files that the workflows name into an input folder, unless they are there."""
-    for name, (notes, seconds) in TUNES.items():
-        if (folder / name).exists():
-            continue
-        times = [i / RATE for i in range(round(seconds * RATE))]
-        samples = [0.4 * math.sin(2 * math.pi * note * t) * min(1, 20 * (seconds - t)) for note in notes for t in times]
-        with wave.open(str(folder / name), "wb") as file:
-            file.setnchannels(1)
-            file.setsampwidth(2)
-            file.setframerate(RATE)
-            file.writeframes(b"".join(struct.pack("<h", round(32767 * sample)) for sample in samples))
 
 
 def project() -> tuple[str, str]:

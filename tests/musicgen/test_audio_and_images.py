@@ -39,7 +39,7 @@ def test_surround_does_not_become_stereo_by_itself():
 
 def test_a_picture_of_codes_shows_what_is_known_and_what_repeats():
     codes = torch.tensor([[0, 0, 63, -1], [5, 9, 5, -1]])
-    image = codes_image(codes, 64, width=8, row_height=4)
+    image = codes_image(codes, 64, width=8, height=9)
     assert image.shape == (8, 8, 3) and image.dtype == torch.float32
     assert float(image.min()) >= 0.0 and float(image.max()) <= 1.0
     row = image[2]
