@@ -30,8 +30,8 @@ def _stretch(picture: Tensor, height: int, width: int) -> Tensor:
 def codes_image(codes: Tensor, card: int, *, width: int = 512, height: int = 216) -> Tensor:
     """Codes `[K, T]` as coloured cells, codebook 0 on top; unknown codes (-1) stay dark.
 
-    Returns `[about height, width, 3]`: every codebook gets rows of the same height. Entries of a codebook have no order, so a colour only
-    tells codes apart: repetition shows as repetition.
+    Returns `[about height, width, 3]`: every codebook gets rows of the same height. Entries of a
+    codebook have no order, so a colour only tells codes apart: repetition shows as repetition.
     """
     if codes.dim() != 2 or card < 2:
         raise ValueError(f"codes have shape {list(codes.shape)} of {card} entries; allowed is [K, T] of at least 2.")
