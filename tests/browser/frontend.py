@@ -124,7 +124,7 @@ def open_frontend(url: str, node_type: str, width: int = 1600, height: int = 100
             page = browser.new_page(viewport={"width": width, "height": height})
             frontend = Frontend(page)
             page.goto(url)
-            page.wait_for_function(READY, arg=node_type, timeout=60_000)
+            page.wait_for_function(READY, arg=node_type, timeout=180_000)
             # ComfyUI's own first workflow looks for its models outside, and complains about that.
             page.wait_for_load_state("networkidle")
             frontend.complaints.clear()
@@ -211,7 +211,7 @@ class Frontend:
         """Every node's type, whether it is known, whether it is marked red, pictures, box."""
         return self.page.evaluate(NODES)
 
-    def run(self, seconds: int = 60) -> None:
+    def run(self, seconds: int = 240) -> None:
         """Press Run and wait for the end; Playwright's Error with the reason when it fails."""
         end = self.page.evaluate_handle(f"(seconds) => ({{end: ({END})(seconds)}})", seconds)
         self.page.get_by_test_id("queue-button").click()
@@ -235,7 +235,7 @@ class Frontend:
         self._player().evaluate(DROP)
 
     def _player(self) -> Any:
-        return self.page.wait_for_function(PLAYER, timeout=20_000)
+        return self.page.wait_for_function(PLAYER, timeout=90_000)
 
     def picture(self, path: Path, margin: int = 24) -> None:
         """Write a screenshot of the graph alone, one pixel of the page per unit of the graph."""
