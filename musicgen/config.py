@@ -25,6 +25,8 @@ class LMConfig:
     cross_attention: bool
     """True: the text is fused by cross-attention. False: every condition is prepended."""
     text_dim: int
+    text_projection: bool
+    """False: the text states are used as they are, being as wide as the model."""
     chroma_dim: int | None
 
     def __post_init__(self) -> None:

@@ -19,6 +19,21 @@ MODEL_TYPES = ("musicgen", "musicgen_melody")
 # A table of positions (computed here), and a second name that some files give T5's embedding.
 _IGNORED = ("decoder.model.decoder.embed_positions.weights", "text_encoder.encoder.embed_tokens.weight")
 _DECODER = "decoder.model.decoder"
+# What shapes a T5 encoder. Older files repeat every default of transformers beside these, some no longer allowed.
+_T5_FIELDS = (
+    "vocab_size",
+    "d_model",
+    "d_kv",
+    "d_ff",
+    "num_layers",
+    "num_heads",
+    "relative_attention_num_buckets",
+    "relative_attention_max_distance",
+    "layer_norm_epsilon",
+    "feed_forward_proj",
+    "pad_token_id",
+    "eos_token_id",
+)
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -81,6 +96,8 @@ def read_config(folder: Path) -> ModelConfig:
         card=decoder.integer("vocab_size"),
         cross_attention=not melody,
         text_dim=text.integer("d_model"),
+        # transformers leaves the projection out where the widths agree.
+        text_projection=text.integer("d_model") != decoder.integer("hidden_size"),
         chroma_dim=root.integer("num_chroma", RELEASED_CHROMA.num_chroma) if melody else None,
     )
     decoder.choice("activation_function", ("gelu",), "gelu")
@@ -93,7 +110,7 @@ def read_config(folder: Path) -> ModelConfig:
         name=folder.name,
         lm=lm,
         codec=codec,
-        text_encoder=dict(text.values),
+        text_encoder={name: text.values[name] for name in _T5_FIELDS if name in text.values},
         chroma=_chroma_config(folder, root, codec) if melody else None,
         audio_channels=channels,
         # The layout does not store the delays: one per level of the codec, the same for both channels.
@@ -172,7 +189,9 @@ def lm_recipes(config: ModelConfig) -> dict[str, Recipe]:
         "embedding.weight": Recipe("concat", tuple(f"{_DECODER}.embed_tokens.{k}.weight" for k in K)),
         "head.weight": Recipe("concat", tuple(f"decoder.lm_heads.{k}.weight" for k in K)),
     }
-    copies = {"out_norm": f"{_DECODER}.layer_norm", "description_proj": "enc_to_dec_proj"}
+    copies = {"out_norm": f"{_DECODER}.layer_norm"}
+    if config.lm.text_projection:
+        copies["description_proj"] = "enc_to_dec_proj"
     if not config.lm.cross_attention:
         copies["melody_proj"] = "audio_enc_to_dec_proj"
     for index in range(config.lm.num_layers):

@@ -104,6 +104,31 @@ def test_a_config_that_makes_no_model_is_refused_by_field(change, words, checkpo
         load_model(folder)
 
 
+def test_a_config_as_old_versions_of_transformers_wrote_it_loads(checkpoint_copy, model):
+    folder = checkpoint_copy("hf-text")
+
+    def clutter(config):
+        config["decoder"].pop("audio_channels")
+        config["torch_dtype"] = "float32"
+        config["text_encoder"] |= {
+            "_name_or_path": "t5-base",
+            "architectures": ["T5ForConditionalGeneration"],
+            "is_encoder_decoder": True,
+            "n_positions": 512,
+            "output_past": True,
+            "task_specific_params": {"summarization": {"max_length": 200, "num_beams": 4}},
+            "tie_encoder_decoder": False,
+            "top_k": 50,
+            "torchscript": False,
+            "use_bfloat16": False,
+        }
+
+    edit_config(folder, clutter)
+    ours, plain = load_model(folder), model("hf-text")
+    states = ours.text_encoder.encode(["rock"]).states
+    assert torch.equal(states, plain.text_encoder.encode(["rock"]).states)
+
+
 @pytest.mark.parametrize("kept", [0, 4, 9, 5000, 1_000_000])
 def test_a_safetensors_file_cut_short_is_called_so(kept, checkpoint_copy):
     folder = checkpoint_copy("hf-text")
@@ -194,7 +219,7 @@ def released_config(name: str, shapes: dict[str, list[int]]) -> ModelConfig:
     codec = CodecConfig(
         32000, 1, 128, 64, 1, (8, 5, 4, 4), 7, 7, 3, 2, 2, 2, False, "reflect", True, 1.0, num_codebooks=4, card=2048
     )
-    lm = LMConfig(dim, layers, dim // 64, 4 * dim, codebooks, 2048, not melody, 768, 12 if melody else None)
+    lm = LMConfig(dim, layers, dim // 64, 4 * dim, codebooks, 2048, not melody, 768, True, 12 if melody else None)
     return ModelConfig(name, lm, codec, {}, None, codebooks // 4, tuple(range(codebooks)))
 
 
