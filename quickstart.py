@@ -377,7 +377,7 @@ def main() -> int:
     args = parse_arguments([] if testing else sys.argv[1:])
     try:
         comfyui = set_up(args.comfyui, testing)
-        if Path(sys.prefix).resolve() != VENV:
+        if Path(sys.prefix).resolve() != VENV.resolve():
             return reexecute()
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped
         return command_test(sys.argv[2:], comfyui) if testing else command_run(args, comfyui)

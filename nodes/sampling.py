@@ -31,7 +31,7 @@ class MusicGenSampleTokens(io.ComfyNode):
             description="Lets a MusicGen model write the tokens of a piece of music: from a description, along a "
             "melody, or as the continuation of a recording.",
             search_aliases=["musicgen sampler", "generate music", "text to music", "melody to music", "continue music"],
-            inputs=[*_sockets(), *_widgets(), *_optional_sockets()],
+            inputs=[*_sockets(), *_piece_widgets(), *_drawing_widgets(), *_optional_sockets()],
             outputs=[
                 TokensSocket.Output(
                     "tokens", display_name="tokens", tooltip="The piece, prompt included, for MusicGen EnCodec Decode."
@@ -68,7 +68,7 @@ class MusicGenSampleTokens(io.ComfyNode):
         }
         request["on_step"] = _reporter(model, params, request["prompt"])
         _warn_of_foreign_pattern(model, params.pattern, cls.hidden.unique_id)
-        memory = _memory(model, params, *conditions, request)
+        memory = _memory(model, params, conditions[0], request)
         with host.on_device(model.patcher, memory_required=memory) as device:
             codes = generate_codes(model.patcher.model, model.config, conditions[0], params, device=device, **request)
         return io.NodeOutput(sampled_tokens(codes, model, params))
@@ -85,7 +85,7 @@ def _sockets() -> list[io.Input]:
     ]
 
 
-def _widgets() -> list[io.Input]:
+def _piece_widgets() -> list[io.Input]:
     return [
         io.Float.Input(
             "duration",
@@ -119,6 +119,11 @@ def _widgets() -> list[io.Input]:
             step=0.1,
             tooltip="Guidance: how strongly the piece follows the conditions. 1 turns guidance off and is faster.",
         ),
+    ]
+
+
+def _drawing_widgets() -> list[io.Input]:
+    return [
         io.Float.Input(
             "temperature",
             default=1.0,
@@ -183,20 +188,17 @@ def _draw_first(codes: Any, card: int) -> Any:
 
 
 def _memory(
-    model: ModelHandle,
-    params: GenerationParams,
-    positive: tuple[TextCondition, ...],
-    negative: tuple[TextCondition, ...],
-    request: dict[str, Any],
+    model: ModelHandle, params: GenerationParams, positive: tuple[TextCondition, ...], request: dict[str, Any]
 ) -> int:
     return memory_required(
         model.config,
+        positive,
         params,
+        negative=request["negative"],
         batch_size=request["batch_size"],
-        num_text_tokens=max((c.states.shape[1] for c in positive + negative), default=1),
-        num_groups=len(positive) + max(1, len(negative)),
-        itemsize=model.patcher.model.dtype.itemsize,
+        melody=request["melodies"] is not None,
         prompt_frames=0 if request["prompt"] is None else request["prompt"].shape[2],
+        itemsize=model.patcher.model.dtype.itemsize,
     )
 
 

@@ -39,14 +39,19 @@ class TextEncoder(nn.Module):
         """
         if not descriptions:
             raise ValueError("no description was given; give at least one, which may be empty.")
-        texts = [text or "" for text in descriptions]
-        tokens = self.tokenizer(texts, return_tensors="pt", padding=True)
-        device = next(self.t5.parameters()).device
-        mask: Tensor = tokens["attention_mask"].to(device)
-        states = self.t5(input_ids=tokens["input_ids"].to(device), attention_mask=mask).last_hidden_state
+        # One by one: in a padded batch the rounding of a row would depend on its neighbours.
+        rows = [self._encode_one(text or "") for text in descriptions]
+        states = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        lengths = torch.tensor([row.shape[0] if text else 0 for row, text in zip(rows, descriptions, strict=True)])
         # MusicGen was trained with the empty text as the null condition, although T5 gives it an end token.
-        filled = torch.tensor([text != "" for text in texts], device=device)
-        return TextCondition(states.to(torch.float32), mask.bool() & filled[:, None])
+        mask = torch.arange(states.shape[1]) < lengths[:, None]
+        return TextCondition(states, mask.to(states.device))
+
+    def _encode_one(self, text: str) -> Tensor:
+        tokens = self.tokenizer([text], return_tensors="pt", padding=True)
+        device = next(self.t5.parameters()).device
+        mask = tokens["attention_mask"].to(device)
+        return self.t5(input_ids=tokens["input_ids"].to(device), attention_mask=mask).last_hidden_state[0].float()
 
 
 def load_tokenizer(folder: Path) -> Any:
