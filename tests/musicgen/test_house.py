@@ -33,7 +33,8 @@ MAY_IMPORT = {
     "fuser": {"config", "lm", "engine", "conditioning"},
     "generation": {"config", "engine", "fuser", "lm", "patterns", "sampling", "conditioning", "windows"},
     "model": {"config", "generation", "loading", "conditioning"},
-    "training": {"lm", "patterns", "codec", "conditioning", "training"},
+    "training": {"checkpoints", "codec", "conditioning", "config", "lm", "patterns", "training"},
+    "metrics": {"audio", "codec", "conditioning", "config", "metrics", "model", "training"},
     "__init__": {"config", "generation", "model", "patterns"},
 }
 # Heavy or fragile packages are imported where they are used, not when the library is.

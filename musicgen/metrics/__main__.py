@@ -1,0 +1,194 @@
+"""The measures as commands: `score` prints one table, `train-probe` trains what it listens with.
+
+`python -m musicgen.metrics score --model models/musicgen-nano` scores held-out songs, chance (the
+same songs, each against another's labels), what the model's codec makes of them, and what the
+model makes of their captions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..codec import EnCodec
+from ..config import GenerationParams
+from ..model import MusicGen, load_model
+from ..training.captions import CaptionOdds, Labels, read_caption
+from ..training.composer import SongPlan
+from ..training.corpus import SAMPLE_RATE, make_songs, split_seeds
+from ..training.state import Progress
+from . import score
+from .distance import Clap, frechet_distance
+from .probes import SHIPPED_PROBE, Probe, clip_statistics, load_probe, save_probe, train_probe
+from .score import Hearing
+
+Columns = dict[str, list[score.Figure]]
+_BATCH = 16
+
+
+class Songs:
+    """Held-out songs as tensors: audio and melody (lead and chords) `[N, L]`, labels and full captions."""
+
+    def __init__(self, split: str, count: int, seconds: float) -> None:
+        songs = list(make_songs(split_seeds(split, count), seconds))
+        self.audio = torch.tensor(np.stack([song.audio for song in songs]))
+        self.melody = torch.tensor(np.stack([song.stems["lead"] + song.stems["chords"] for song in songs]))
+        self.labels: list[SongPlan] = [song.labels for song in songs]
+        odds = CaptionOdds.all_named()
+        rngs = [np.random.Generator(np.random.PCG64([song.seed, 1])) for song in songs]
+        self.captions = [song.caption(rng, odds) for song, rng in zip(songs, rngs, strict=True)]
+
+    def asked(self) -> list[Labels]:
+        """What the labels promise."""
+        return [score.asked_of(plan) for plan in self.labels]
+
+
+def _rolled(asked: list[Labels]) -> list[Labels]:
+    """Each clip's request given to the clip before it: what chance gives."""
+    return asked[1:] + asked[:1]
+
+
+def reconstruct(codec: EnCodec, audio: Tensor) -> tuple[Tensor, Tensor]:
+    """Songs `[N, L]` at 16 kHz -> what is left of them `[N, L]` at 16 kHz, and their codes `[N, K, T]`."""
+    from ..audio import resample
+
+    codes = [codec.encode(part[:, None], SAMPLE_RATE).cpu() for part in audio.split(_BATCH)]
+    heard = [codec.decode(part).mean(dim=1).cpu() for part in codes]
+    back = resample(torch.cat(heard), codec.sample_rate, SAMPLE_RATE)
+    return back[:, : audio.shape[1]], torch.cat(codes)
+
+
+def _distance(name: str, embeddings: Tensor, reference: Tensor) -> score.Figure:
+    return score.Figure(f"Frechet distance, {name}", "value", (frechet_distance(embeddings, reference),))
+
+
+def _score_songs(songs: Songs, reference: Hearing, probe: Probe) -> Columns:
+    heard, asked = score.hear(songs.audio, SAMPLE_RATE, probe), songs.asked()
+    turned = torch.roll(songs.melody, -1, 0)
+    chance = score.score_requests(heard, _rolled(asked)) + score.score_melody(songs.audio, turned, SAMPLE_RATE)
+    original = score.score_requests(heard, asked) + score.score_melody(songs.audio, songs.melody, SAMPLE_RATE)
+    original.append(_distance("probe", heard.embeddings, reference.embeddings))
+    return {"chance": chance, "songs": original + score.score_health(songs.audio)}
+
+
+def _score_codec(model: MusicGen, songs: Songs, reference: Hearing, probe: Probe) -> list[score.Figure]:
+    audio, codes = reconstruct(model.codec, songs.audio)
+    heard = score.hear(audio, SAMPLE_RATE, probe)
+    return [
+        *score.score_reconstruction(audio, songs.audio, SAMPLE_RATE),
+        *score.score_requests(heard, songs.asked()),
+        *score.score_melody(audio, songs.melody, SAMPLE_RATE),
+        _distance("probe", heard.embeddings, reference.embeddings),
+        *score.score_health(audio, codes, model.config.card),
+    ]
+
+
+def _generate(name: str, model: MusicGen, songs: Songs, args: argparse.Namespace) -> tuple[Tensor, Tensor]:
+    """Clips `[N, L]` at 16 kHz and codes `[N, K, T]` of the songs' captions, and of their melodies if it takes any."""
+    from ..audio import resample
+
+    pieces, count = [], len(songs.captions)
+    progress = Progress(f"sampling {name}", count)
+    for first in range(0, count, _BATCH):
+        rows = slice(first, first + _BATCH)
+        params = GenerationParams(duration=args.seconds, cfg_coef=args.cfg_coef, seed=args.seed + first)
+        melody = songs.melody[rows, None] if model.config.chroma else None
+        pieces.append(model.generate([*songs.captions[rows]], params, melody=melody, melody_sample_rate=SAMPLE_RATE))
+        progress.update(min(first + _BATCH, count))
+    heard = torch.cat([model.decode(part).mean(dim=1) for part in pieces])
+    return resample(heard, model.sample_rate, SAMPLE_RATE)[:, : songs.audio.shape[1]], torch.cat(pieces)
+
+
+def _score_samples(
+    name: str, model: MusicGen, songs: Songs, reference: Hearing, probe: Probe, args: argparse.Namespace
+) -> Columns:
+    audio, codes = _generate(name, model, songs, args)
+    heard, asked = score.hear(audio, SAMPLE_RATE, probe), [read_caption(caption) for caption in songs.captions]
+    right, wrong = score.score_requests(heard, asked), score.score_requests(heard, _rolled(asked))
+    if model.config.chroma:
+        right += score.score_melody(audio, songs.melody, SAMPLE_RATE)
+        wrong += score.score_melody(audio, torch.roll(songs.melody, -1, 0), SAMPLE_RATE)
+    right.append(_distance("probe", heard.embeddings, reference.embeddings))
+    right += score.score_health(audio, codes, model.config.card)
+    if args.clap:
+        clap = Clap(args.clap)
+        cosine = clap.score(audio, SAMPLE_RATE, songs.captions)
+        right.append(score.Figure("CLAP score", "mean", tuple(cosine.tolist())))
+        embedded = [clap.embed_audio(each, SAMPLE_RATE) for each in (audio, songs.audio)]
+        right.append(_distance("CLAP", *embedded))
+    return {name: right, f"{name}, another's prompt": wrong}
+
+
+def run_score(args: argparse.Namespace) -> None:
+    """Measure, print the table, and write the figures where asked."""
+    probe = load_probe(args.probe)
+    songs = Songs("test", args.clips, args.seconds)
+    reference = score.hear(Songs("valid", args.clips, args.seconds).audio, SAMPLE_RATE, probe)
+    columns = _score_songs(songs, reference, probe)
+    for path in args.model:
+        model = load_model(path)
+        columns[f"{path.name}, codec only"] = _score_codec(model, songs, reference, probe)
+        if not args.codec_only:
+            columns |= _score_samples(path.name, model, songs, reference, probe, args)
+    sys.stdout.write(score.table(columns) + "\n")
+    if args.json:
+        figures = {
+            column: {each.name: {"value": each.value, "interval": each.interval} for each in figures}
+            for column, figures in columns.items()
+        }
+        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def run_train_probe(args: argparse.Namespace) -> None:
+    """Train a probe on songs, and on what a model's codec makes of them where one is given."""
+    codec = load_model(args.model).codec if args.model else None
+    statistics, labels, audio = [], [], []
+    progress = Progress("songs", args.songs)
+    for done, song in enumerate(make_songs(split_seeds("train", args.songs), args.seconds), start=1):
+        audio.append(torch.from_numpy(song.audio))
+        labels.append(song.labels)
+        if len(audio) == _BATCH or done == args.songs:
+            clips = torch.stack(audio)
+            statistics.append(clip_statistics(clips, SAMPLE_RATE))
+            if codec is not None:
+                statistics.append(clip_statistics(reconstruct(codec, clips)[0], SAMPLE_RATE))
+                labels += labels[-len(audio) :]
+            audio = []
+            progress.update(done)
+    save_probe(train_probe(torch.cat(statistics), labels, seed=args.seed, steps=args.steps), args.out)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m musicgen.metrics", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    scores = commands.add_parser("score", help="print one table of all measures")
+    scores.add_argument("--model", type=Path, action="append", default=[], help="a model folder; may be repeated")
+    scores.add_argument("--codec-only", action="store_true", help="leave out what the models sample")
+    scores.add_argument("--clips", type=int, default=128, help="clips per figure")
+    scores.add_argument("--cfg-coef", type=float, default=3.0)
+    scores.add_argument("--clap", type=Path, help="a CLAP model folder in transformers' layout")
+    scores.add_argument("--probe", type=Path, default=SHIPPED_PROBE)
+    scores.add_argument("--json", type=Path, help="also write the figures into this file")
+    scores.set_defaults(run=run_score)
+    trains = commands.add_parser("train-probe", help="train the probe that some measures listen with")
+    trains.add_argument("--model", type=Path, help="a model folder; its codec's output is trained on as well")
+    trains.add_argument("--songs", type=int, default=3000)
+    trains.add_argument("--steps", type=int, default=3000)
+    trains.add_argument("--out", type=Path, default=SHIPPED_PROBE)
+    trains.set_defaults(run=run_train_probe)
+    for command in (scores, trains):
+        command.add_argument("--seconds", type=float, default=6.0, help="length of a clip")
+        command.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""Measures of rhythm: how steady the pulse is, and which of a few tempi it has.
+
+Both read the autocorrelation of the onset envelope (Tzanetakis and Cook 2002 call its picture a
+beat histogram). Nothing is trained.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..training.losses import mel_filter_bank
+
+ENVELOPE_RATE = 100
+"""Frames per second of an onset envelope."""
+
+
+def log_mel(audio: Tensor, sample_rate: int, num_mels: int = 40) -> Tensor:
+    """Log mel spectrogram `[B, num_mels, F]` of audio `[B, L]`, 100 frames a second, in nepers above -80 dB."""
+    hop = sample_rate // ENVELOPE_RATE
+    n_fft = 1 << (3 * hop).bit_length()
+    window = torch.hann_window(n_fft)
+    spectrum = torch.stft(audio, n_fft, hop, window=window, return_complex=True, pad_mode="constant").abs()
+    mel = mel_filter_bank(sample_rate, n_fft, num_mels) @ (spectrum * (4.0 / n_fft))
+    return torch.log(mel.clamp_min(1e-4))
+
+
+def onset_envelope(audio: Tensor, sample_rate: int) -> Tensor:
+    """How much louder the bands of audio `[B, L]` grow at each moment: `[B, F]`, 100 frames a second."""
+    mel = log_mel(audio, sample_rate)
+    return (mel[..., 2:] - mel[..., :-2]).clamp_min(0.0).mean(dim=1)
+
+
+def onset_autocorrelation(audio: Tensor, sample_rate: int, max_seconds: float = 3.3) -> Tensor:
+    """Likeness of the onset envelope to itself after each delay: `[B, lags]`, 0.01 s a lag, 1 = the same.
+
+    The envelope is compared without its mean, over what both have in common.
+    """
+    envelope = onset_envelope(audio, sample_rate)
+    envelope = envelope - envelope.mean(dim=-1, keepdim=True)
+    frames = envelope.shape[-1]
+    size = 1 << (2 * frames - 1).bit_length()
+    spectrum = torch.fft.rfft(envelope, size)
+    shared = torch.fft.irfft(spectrum.abs().pow(2), size)[..., :frames]
+    energy = envelope.pow(2).cumsum(dim=-1)
+    lags = min(round(max_seconds * ENVELOPE_RATE) + 1, frames - 1)
+    head = energy.flip(-1)[..., :lags]
+    tail = energy[..., -1:] - F.pad(energy, (1, 0))[..., :lags]
+    return shared[..., :lags] / (head * tail).clamp_min(1e-12).sqrt()
+
+
+def pulse_strength(audio: Tensor, sample_rate: int) -> Tensor:
+    """The highest autocorrelation of onsets between 0.3 and 1 s, for each row of audio `[B, L]`.
+
+    Music with a beat has one delay in that range at which it repeats; noise has none.
+    """
+    curve = onset_autocorrelation(audio, sample_rate, 1.0)
+    return curve[..., round(0.3 * ENVELOPE_RATE) :].amax(dim=-1)
+
+
+def tempo_of(audio: Tensor, sample_rate: int, tempi: Sequence[float]) -> Tensor:
+    """Which of the tempi (beats per minute) audio `[B, L]` has: indices `[B]`.
+
+    A tempo's score is the autocorrelation at 1 to 4 of its beats, less that a quarter beat off;
+    half and double tempo count as others.
+    """
+    curve = onset_autocorrelation(audio, sample_rate)
+    scores = torch.stack([_tempo_score(curve, 60.0 * ENVELOPE_RATE / tempo) for tempo in tempi], dim=-1)
+    return scores.argmax(dim=-1)
+
+
+def _tempo_score(curve: Tensor, beat: float) -> Tensor:
+    def at(beats: float) -> Tensor:
+        lag = round(beats * beat)
+        if lag + 2 > curve.shape[-1]:
+            return curve.new_zeros(curve.shape[:-1])
+        return curve[..., lag - 1 : lag + 2].amax(dim=-1)
+
+    return (at(1) + at(2) + at(3) + at(4)) / 4 - (at(0.75) + at(1.25)) / 4
