@@ -11,15 +11,18 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tarfile
 import tempfile
 import time
+import wave
 from pathlib import Path
 
 if sys.version_info < (3, 10):  # noqa: UP036  (before the imports: they need it too)
@@ -44,6 +47,25 @@ TORCH = ("torch==2.11.0", "torchaudio==2.11.0", "torchvision==0.26.0")
 
 class SetupError(RuntimeError):
     """The environment could not be made; says what to do."""
+
+
+# Sounds that the melody and continuation workflows name: notes in Hz, seconds for each.
+TUNES = {
+    "melody.wav": ((440, 523.25, 659.26, 523.25, 587.33, 659.26, 783.99, 659.26, 587.33, 523.25, 440, 440), 0.4),
+    "recording.wav": ((220, 329.63, 220, 329.63), 0.5),
+}
+
+
+def record_tunes(folder: Path, rate: int = 32000) -> None:
+    """Write the sounds that the workflows name into an input folder, unless they are there."""
+    for name, (notes, seconds) in TUNES.items():
+        if (folder / name).exists():
+            continue
+        times = [i / rate for i in range(round(seconds * rate))]
+        samples = [0.4 * math.sin(2 * math.pi * note * t) * min(1, 20 * (seconds - t)) for note in notes for t in times]
+        with wave.open(str(folder / name), "wb") as file:
+            file.setparams((1, 2, rate, 0, "NONE", ""))
+            file.writeframes(b"".join(struct.pack("<h", round(32767 * sample)) for sample in samples))
 
 
 def say(text: str) -> None:
@@ -284,6 +306,7 @@ def play(server: ComfyServer, args: argparse.Namespace) -> None:
 def command_run(args: argparse.Namespace, comfyui: Path) -> int:
     """Start ComfyUI, run the job, stop ComfyUI; with --serve leave it running."""
     prepare_base(BASE, ROOT)
+    record_tunes(BASE / "input")
     start = time.monotonic()
     say("starting ComfyUI ...")
     job = any(v is not None for v in (args.text, args.melody, args.model, args.duration, args.seed))
@@ -354,7 +377,7 @@ def main() -> int:
     args = parse_arguments([] if testing else sys.argv[1:])
     try:
         comfyui = set_up(args.comfyui, testing)
-        if Path(sys.prefix).resolve() != VENV:
+        if Path(sys.prefix).resolve() != VENV.resolve():
             return reexecute()
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped
         return command_test(sys.argv[2:], comfyui) if testing else command_run(args, comfyui)

@@ -28,16 +28,10 @@ def check_audio(audio: Tensor, sample_rate: int, what: str = "audio") -> Tensor:
 
 
 def convert_channels(audio: Tensor, channels: int) -> Tensor:
-    """`[B, C, L]` to 1 channel by their mean, or from 1 channel to several by copying."""
+    """`[B, C, L]` to another number of channels: kept if it is that already, else averaged, and copied to each."""
     if audio.shape[1] == channels:
         return audio
-    if channels == 1:
-        return audio.mean(dim=1, keepdim=True)
-    if audio.shape[1] == 1:
-        return audio.expand(-1, channels, -1)
-    raise ValueError(
-        f"audio has {audio.shape[1]} channels; allowed here are 1 or {channels}. Mix it down to mono or stereo first."
-    )
+    return audio.mean(dim=1, keepdim=True).expand(-1, channels, -1)
 
 
 def resample(audio: Tensor, sample_rate: int, to_rate: int) -> Tensor:
@@ -46,6 +40,7 @@ def resample(audio: Tensor, sample_rate: int, to_rate: int) -> Tensor:
     The ratio is rounded to terms of at most 2000 where it has larger ones (by less than a cent of
     pitch), since the filter's table grows with their product.
     """
+    sample_rate, to_rate = int(sample_rate), int(to_rate)
     if sample_rate == to_rate:
         return audio
     import torchaudio.functional
@@ -61,3 +56,8 @@ def resample(audio: Tensor, sample_rate: int, to_rate: int) -> Tensor:
     return torchaudio.functional.resample(
         audio, ratio.numerator, ratio.denominator, lowpass_filter_width=24, rolloff=0.945
     )
+
+
+def resampled_length(num_samples: int, sample_rate: int, to_rate: int) -> int:
+    """Samples that num_samples become at another rate: the last one begun counts."""
+    return -(-num_samples * to_rate // sample_rate)

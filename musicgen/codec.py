@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from .audio import check_audio, convert_channels, resample
 from .config import CodecConfig
 
+_BYTES_PER_SAMPLE = 1600
+
 
 class EnCodec(nn.Module):
     """The codec of one model. Weight normalisation is folded in, so all weights are plain."""
@@ -76,16 +78,22 @@ class EnCodec(nn.Module):
         data = codebook.detach().cpu().to(torch.float16).contiguous().view(torch.uint8).numpy().tobytes()
         return hashlib.sha256(data + repr(self.config).encode()).hexdigest()[:12]
 
+    def memory_required(self, num_samples: int) -> int:
+        """Bytes that coding one item of num_samples takes beside the weights, either way.
+
+        The activations of the outermost layers are what counts: measured at the released width
+        (64 filters), 1530 bytes a sample and channel to decode and 1200 to encode.
+        """
+        return _BYTES_PER_SAMPLE * num_samples * self.audio_channels * self.config.n_filters // 64
+
     @torch.no_grad()
     def encode(self, audio: Tensor, sample_rate: int) -> Tensor:
-        """Audio `[B, C, L]` of any rate, mono or stereo -> codes int64 `[B, K, T]`, T = ceil(L' / hop_length).
+        """Audio `[B, C, L]` of any rate and channel count -> codes int64 `[B, K, T]`, T = ceil(L' / hop_length).
 
-        L' counts samples after resampling. A mono sound is copied for a stereo model, a stereo
-        sound averaged for a mono model.
+        L' counts samples after resampling. Channels other than the model's are averaged, for a
+        stereo model into both of its channels.
         """
         audio = check_audio(audio, sample_rate).to(self._device())
-        if audio.shape[1] > 2:
-            raise ValueError(f"audio has {audio.shape[1]} channels; allowed are 1 and 2, so mix it down first.")
         audio = convert_channels(resample(audio, sample_rate, self.sample_rate), self.audio_channels)
         batch, channels, samples = audio.shape
         ((codes, _),) = self.model.encode(audio.reshape(batch * channels, 1, samples))
@@ -100,6 +108,8 @@ class EnCodec(nn.Module):
                 f"codes have shape {list(codes.shape)}; this codec needs [B, {self.num_codebooks}, T] with at least "
                 f"one frame ({self.audio_channels} channel(s) of {self.config.num_codebooks} codebooks)."
             )
+        if codes.is_floating_point() or codes.is_complex():
+            raise ValueError(f"codes are of type {codes.dtype}; allowed are whole numbers, such as torch.int64.")
         low, high = int(codes.min()), int(codes.max())
         if low < 0 or high >= self.config.card:
             raise ValueError(

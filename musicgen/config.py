@@ -25,6 +25,8 @@ class LMConfig:
     cross_attention: bool
     """True: the text is fused by cross-attention. False: every condition is prepended."""
     text_dim: int
+    text_projection: bool
+    """False: the text states are used as they are, being as wide as the model."""
     chroma_dim: int | None
 
     def __post_init__(self) -> None:
@@ -151,18 +153,15 @@ class GenerationParams:
 
     def __post_init__(self) -> None:
         """Raise ValueError where a number is not finite or outside its range."""
+        for name in ("top_k", "seed"):
+            object.__setattr__(self, name, int(getattr(self, name)))
         self._require("duration", 0.0, math.inf, open_low=True, unit=" seconds")
         self._require("cfg_coef", -math.inf, math.inf)
         self._require("temperature", 0.0, math.inf)
         self._require("top_k", 0, math.inf)
         self._require("top_p", 0.0, 1.0)
         self._require("window", 0.0, math.inf, open_low=True, unit=" seconds")
-        self._require("extend_stride", 0.0, self.window, open_low=True, unit=" seconds")
-        if self.extend_stride == self.window:
-            raise ValueError(
-                f"extend_stride is {self.extend_stride} seconds, as long as the window: windows must overlap; "
-                "choose a smaller extend_stride."
-            )
+        self._require("extend_stride", 0.0, math.inf, open_low=True, unit=" seconds")
 
     def _require(self, name: str, low: float, high: float, *, open_low: bool = False, unit: str = "") -> None:
         value = getattr(self, name)

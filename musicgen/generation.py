@@ -6,6 +6,7 @@ unknown codes out by a pattern, fuse the conditions, decode window after window.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -50,6 +51,11 @@ class _Branches:
     def groups(self) -> list[TextCondition | None]:
         return [*self.positive, *self.negative, *([None] if self.with_null else [])]
 
+    def select(self, items: Sequence[int]) -> _Branches:
+        """The branches of some batch items alone."""
+        chosen = [tuple(c.select(items) for c in group) for group in (self.positive, self.negative)]
+        return _Branches(chosen[0], chosen[1], self.with_null)
+
 
 def _plan_branches(
     positive: Sequence[TextCondition], negative: Sequence[TextCondition], params: GenerationParams, melody: bool
@@ -57,61 +63,71 @@ def _plan_branches(
     """Which groups are worth decoding: without guidance, or against itself, one branch is enough."""
     if not positive:
         raise ValueError("no condition was given; give at least one, an empty description for none.")
-    has_gaps = any(c.start > 0.0 or c.end < 1.0 for c in positive)
     unconditional = not melody and all(not bool(c.mask.any()) for c in positive)
+    gaps = any(c.has_gaps for c in positive)
     if params.cfg_coef == 1.0:
-        return _Branches(tuple(positive), (), has_gaps)
-    return _Branches(tuple(positive), tuple(negative), has_gaps or not (negative or unconditional))
+        return _Branches(tuple(positive), (), gaps)
+    needs_null = gaps or any(c.has_gaps for c in negative) or not (negative or unconditional)
+    return _Branches(tuple(positive), tuple(negative), needs_null)
 
 
-def _mix(logits: Tensor, weights: Tensor, fallback: Tensor | None) -> Tensor:
-    """Weighted mean of logits `[G, B, K, card]` by weights `[G, K]`; where all weights are 0, the fallback."""
-    total = weights.sum(dim=0)
-    shares = (weights / total.clamp_min(1e-12)).to(logits.device)
-    mixed = (logits * shares[:, None, :, None]).sum(dim=0)
-    if fallback is None:
-        return mixed
-    return torch.where((total > 0).to(logits.device)[None, :, None], mixed, fallback)
+class _Mixer:
+    """One prediction out of the logits of several conditions, weighted by their strength, each in its time."""
+
+    def __init__(self, conditions: Sequence[TextCondition], shares: Tensor, device: torch.device) -> None:
+        """shares `[K, S]`: the share of the generated time that each cell stands at, 0 to 1."""
+        weights = [
+            # The end belongs to the next condition, but for the very end of the piece.
+            max(c.strength, 0.0) * ((shares >= c.start) & ((shares < c.end) | (c.end >= 1.0)))
+            for c in conditions
+        ]
+        self.single = len(conditions) == 1 and not conditions[0].has_gaps
+        self.weights = torch.stack(weights).to(device)
+
+    def __call__(self, logits: Tensor, step: int, fallback: Tensor | None) -> Tensor:
+        """Logits `[G, B, K, card]` -> `[B, K, card]`; the fallback where no condition acts."""
+        if self.single:
+            return logits[0]
+        weights = self.weights[:, :, step]
+        total = weights.sum(dim=0)
+        shares = weights / total.clamp_min(1e-12)
+        mixed = (logits * shares[:, None, :, None]).sum(dim=0)
+        return mixed if fallback is None else torch.where((total > 0)[None, :, None], mixed, fallback)
 
 
-def _guidance(branches: _Branches, shares: Tensor, cfg_coef: float) -> Callable[[Tensor, int], Tensor]:
+def _guidance(
+    branches: _Branches, shares: Tensor, cfg_coef: float, device: torch.device
+) -> Callable[[Tensor, int], Tensor]:
     """How the groups' logits become one prediction.
 
-    shares `[K, S]`: the share of the generated time that each cell stands at, by which
-    conditions with a start and an end are switched; their key caches go on unbroken, since every
+    Conditions are switched on and off by time without a break in their key caches, since every
     group has seen the same codes.
     """
-    num_positive = len(branches.positive)
-    strengths = torch.tensor([c.strength for c in branches.positive])
-    starts = torch.tensor([c.start for c in branches.positive])[:, None, None]
-    ends = torch.tensor([c.end for c in branches.positive])[:, None, None]
-    # The end belongs to the next condition, but for the very end of the piece.
-    active = (shares >= starts) & ((shares < ends) | (ends >= 1.0))
-    weights = strengths[:, None, None] * active
-    negative_weights = torch.tensor([c.strength for c in branches.negative])[:, None].expand(-1, shares.shape[0])
-    single = num_positive == 1 and bool(active.all())
+    split = len(branches.positive)
+    positive = _Mixer(branches.positive, shares, device)
+    negative = _Mixer(branches.negative, shares, device) if branches.negative else None
 
     def apply(logits: Tensor, step: int) -> Tensor:
         null = logits[-1] if branches.with_null else None
-        conditional = logits[0] if single else _mix(logits[:num_positive], weights[:, :, step], null)
-        if branches.negative:
-            negative = logits[num_positive : num_positive + len(branches.negative)]
-            unconditional = negative[0] if len(negative) == 1 else _mix(negative, negative_weights, None)
-        elif null is not None:
-            unconditional = null
-        else:
-            return conditional
-        return conditional if cfg_coef == 1.0 else guide(conditional, unconditional, cfg_coef)
+        conditional = positive(logits[:split], step, null)
+        away = null if negative is None else negative(logits[split : split + len(branches.negative)], step, null)
+        return conditional if away is None or cfg_coef == 1.0 else guide(conditional, away, cfg_coef)
 
     return apply
 
 
-def _seeded_noise(params: GenerationParams, batch: int, config: ModelConfig) -> Noise | None:
+def _seeded_noise(params: GenerationParams, items: Sequence[int], config: ModelConfig) -> Noise | None:
+    """Noise for some batch items, each from a generator of its own."""
     if not params.use_sampling or params.temperature == 0.0:
         return None
-    seeds = [(params.seed + item) % 2**64 for item in range(batch)]
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    generators = [torch.Generator().manual_seed(_mix_bits(params.seed + item)) for item in items]
     return lambda: exponential_noise(generators, config.num_codebooks, config.card)
+
+
+def _mix_bits(seed: int) -> int:
+    """torch's CPU generator reads only 32 bits of its seed: let all 64 of ours reach them."""
+    digest = hashlib.sha256((seed % 2**64).to_bytes(8, "little")).digest()
+    return int.from_bytes(digest[:4], "little")
 
 
 def _check_request(config: ModelConfig, batch: int, melodies: Sequence[Melody | None], prompt: Tensor | None) -> None:
@@ -130,6 +146,8 @@ def _check_request(config: ModelConfig, batch: int, melodies: Sequence[Melody | 
             f"the prompt's codes have shape {list(prompt.shape)}; model {config.name!r} needs "
             f"[1 or {batch}, {config.num_codebooks}, T]."
         )
+    if prompt.is_floating_point():
+        raise ValueError(f"the prompt's codes are of type {prompt.dtype}; allowed are whole numbers like torch.int64.")
     if prompt.shape[2] and (int(prompt.min()) < 0 or int(prompt.max()) >= config.card):
         raise ValueError(
             f"the prompt's codes run from {int(prompt.min())} to {int(prompt.max())}; "
@@ -151,7 +169,7 @@ def _step_counts(config: ModelConfig, params: GenerationParams, windows: list[Wi
 
 
 def plan_steps(config: ModelConfig, params: GenerationParams, prompt_frames: int = 0) -> int:
-    """Forward passes of the language model that a request takes, prefills counted as one each."""
+    """Forward passes of the language model that one item takes, prefills counted as one each."""
     return sum(_step_counts(config, params, plan_windows(params, config.frame_rate, prompt_frames)))
 
 
@@ -163,7 +181,7 @@ class _Request:
     config: ModelConfig
     params: GenerationParams
     branches: _Branches
-    batch_size: int
+    items: Sequence[int]
     melodies: list[Melody | None]
     windows: list[Window]
     prompt_frames: int
@@ -206,43 +224,63 @@ def generate_codes(
     given = list(melodies or [])
     _check_request(config, batch_size, given, prompt)
     prompt_frames = 0 if prompt is None else prompt.shape[2]
-    request = _Request(
-        lm,
-        config,
-        params,
-        _plan_branches(positive, negative, params, any(m is not None for m in given)),
-        batch_size,
-        given,
-        plan_windows(params, config.frame_rate, prompt_frames),
-        prompt_frames,
-        torch.device(device),
-        noise or _seeded_noise(params, batch_size, config),
-        slow,
-    )
-    counts = _step_counts(config, params, request.windows)
-    codes = torch.full((batch_size, config.num_codebooks, request.num_frames), UNKNOWN, dtype=torch.int64)
+    windows = plan_windows(params, config.frame_rate, prompt_frames)
+    branches = _plan_branches(positive, negative, params, any(m is not None for m in given))
+    parts = [list(range(batch_size))]
+    if lm.dtype != torch.float32 and noise is None:
+        parts = _equal_rows(branches, batch_size)
+    counts = _step_counts(config, params, windows) * len(parts)
+    codes = torch.full((batch_size, config.num_codebooks, windows[-1].first + windows[-1].num_frames), UNKNOWN)
     if prompt is not None:
         codes[:, :, :prompt_frames] = prompt.cpu()
-    for index, window in enumerate(request.windows):
-        _fill_window(request, window, codes, on_step, sum(counts[:index]), sum(counts))
+    for part, items in enumerate(parts):
+        request = _Request(
+            lm,
+            config,
+            params,
+            branches.select(items),
+            items,
+            [given[item] for item in items] if given else [],
+            windows,
+            prompt_frames,
+            torch.device(device),
+            noise or _seeded_noise(params, items, config),
+            slow,
+        )
+        for index, window in enumerate(windows):
+            done = sum(counts[: part * len(windows) + index])
+            _fill_window(request, window, codes, on_step, done, sum(counts))
     return codes
+
+
+def _equal_rows(branches: _Branches, batch_size: int) -> list[list[int]]:
+    """Batch items by the lengths of their texts.
+
+    In half precision a row's rounding depends on the padding beside it, and rounding is coarse
+    enough there to change codes. Rows of equal length need none.
+    """
+    parts: dict[tuple[int, ...], list[int]] = {}
+    for item in range(batch_size):
+        rows = [None if group is None else group.row(item) for group in branches.groups]
+        parts.setdefault(tuple(0 if row is None else len(row) for row in rows), []).append(item)
+    return list(parts.values())
 
 
 def _fill_window(
     request: _Request, window: Window, codes: Tensor, on_step: OnStep | None, steps_done: int, steps_total: int
 ) -> None:
-    """Decode one window's unknown codes into `codes` `[B, K, T]`, in place."""
+    """Decode one window's unknown codes of the request's items into `codes` `[B, K, T]`, in place."""
     config, params = request.config, request.params
     pattern = make_pattern(config, params.pattern, window.num_frames)
-    part = codes[:, :, window.first : window.first + window.num_frames]
-    sequence = pattern.build_sequence(part, config.lm.special_token_id).to(request.device)
+    items, span = torch.tensor(request.items), slice(window.first, window.first + window.num_frames)
+    sequence = pattern.build_sequence(codes[items, :, span], config.lm.special_token_id).to(request.device)
     first_step = pattern.first_step(window.prompt_frames)
 
-    def report(step: int) -> None:
-        def snapshot() -> Tensor:
-            part.copy_(pattern.revert_sequence(sequence))
-            return codes.clone()
+    def snapshot() -> Tensor:
+        codes[items, :, span] = pattern.revert_sequence(sequence).cpu()
+        return codes.clone()
 
+    def report(step: int) -> None:
         if on_step is not None:
             on_step(StepProgress(steps_done + step - first_step + 1, steps_total, snapshot))
 
@@ -252,11 +290,12 @@ def _fill_window(
         sequence,
         first_step,
         SamplingParams(params.temperature, params.top_k, params.top_p),
-        guide=_guidance(request.branches, shares, params.cfg_coef),
+        # What is known already, and the empty cells, have no time of their own.
+        guide=_guidance(request.branches, shares.clamp(0.0, 1.0), params.cfg_coef, request.device),
         noise=request.noise,
         on_step=report,
     )
-    part.copy_(pattern.revert_sequence(sequence))
+    snapshot()
 
 
 def _make_decoder(request: _Request, window: Window, pattern: Pattern) -> Decoder:
@@ -264,7 +303,7 @@ def _make_decoder(request: _Request, window: Window, pattern: Pattern) -> Decode
     conditions = fuse(
         request.lm,
         groups,
-        request.batch_size,
+        len(request.items),
         request.device,
         guided_by_melody=[index < len(request.branches.positive) for index in range(len(groups))],
         chroma=_window_chroma(request, window),
@@ -272,7 +311,7 @@ def _make_decoder(request: _Request, window: Window, pattern: Pattern) -> Decode
     )
     if request.slow:
         return FullDecoder(request.lm, conditions, request.device)
-    return CachedDecoder(request.lm, conditions, request.batch_size, pattern.num_steps - 1, request.device)
+    return CachedDecoder(request.lm, conditions, len(request.items), pattern.num_steps - 1, request.device)
 
 
 def _window_chroma(request: _Request, window: Window) -> list[Tensor | None]:
@@ -292,26 +331,31 @@ def _window_chroma(request: _Request, window: Window) -> list[Tensor | None]:
 
 def memory_required(
     config: ModelConfig,
+    positive: Sequence[TextCondition],
     params: GenerationParams,
     *,
-    batch_size: int,
-    num_text_tokens: int,
-    num_groups: int = 2,
+    negative: Sequence[TextCondition] = (),
+    batch_size: int = 1,
+    melody: bool = False,
+    prompt_frames: int = 0,
     itemsize: int = 4,
 ) -> int:
     """Bytes that one request takes beside the weights.
 
-    num_groups: condition groups decoded at once (guidance has two). itemsize: bytes per number.
-    Counted: the key and value cache, the condition's keys and values, the activations of the
-    prefill or of one step, and the float32 logits with what sampling makes of them.
+    melody: whether one is given. itemsize: bytes per number of the language model. Counted: the
+    key and value cache, the condition's keys and values, the activations of the prefill or of one
+    step, and the float32 logits with what sampling makes of them.
     """
-    lm, rows = config.lm, num_groups * batch_size
-    frames = plan_windows(params, config.frame_rate)[0].num_frames
-    steps = make_pattern(config, params.pattern, frames).num_steps
+    groups = _plan_branches(positive, negative, params, melody).groups
+    num_text_tokens = max(c.states.shape[1] for c in (*positive, *negative))
+    lm, rows = config.lm, len(groups) * batch_size
+    windows = plan_windows(params, config.frame_rate, prompt_frames)
+    steps = make_pattern(config, params.pattern, windows[0].num_frames).num_steps
     prefix = 0 if config.chroma is None else config.chroma.chroma_length + num_text_tokens
     kv = 2 * lm.num_layers * rows * (steps + prefix) * lm.dim * itemsize
     cross = 2 * lm.num_layers * rows * num_text_tokens * lm.dim * itemsize if lm.cross_attention else 0
-    positions = max(1, prefix, frames // 2)
-    activations = rows * positions * (6 * lm.dim + 2 * lm.ffn_dim) * itemsize
+    prefill = prefix + steps * max(w.prompt_frames for w in windows) // windows[0].num_frames + 1
+    # At its fullest a layer holds its input, the normed one, queries, keys, values, and the FFN's inside twice.
+    activations = rows * prefill * (7 * lm.dim + 2 * lm.ffn_dim) * itemsize
     logits = (rows + 6 * batch_size) * lm.num_codebooks * lm.card * 4
     return kv + cross + activations + logits

@@ -27,16 +27,17 @@ def _stretch(picture: Tensor, height: int, width: int) -> Tensor:
     return picture[rows][:, columns].contiguous()
 
 
-def codes_image(codes: Tensor, card: int, *, width: int = 512, row_height: int = 24) -> Tensor:
+def codes_image(codes: Tensor, card: int, *, width: int = 512, height: int = 216) -> Tensor:
     """Codes `[K, T]` as coloured cells, codebook 0 on top; unknown codes (-1) stay dark.
 
-    Returns `[K x row_height, width, 3]`. Entries of a codebook have no order, so a colour only
-    tells codes apart: repetition shows as repetition.
+    Returns `[about height, width, 3]`: every codebook gets rows of the same height. Entries of a
+    codebook have no order, so a colour only tells codes apart: repetition shows as repetition.
     """
     if codes.dim() != 2 or card < 2:
         raise ValueError(f"codes have shape {list(codes.shape)} of {card} entries; allowed is [K, T] of at least 2.")
     cells = _colour(codes.float() / (card - 1))
     cells = torch.where((codes >= 0).unsqueeze(-1), cells, torch.tensor(_BACKGROUND))
+    row_height = max(1, height // codes.shape[0])
     picture = _stretch(cells, codes.shape[0] * row_height, width)
     picture[::row_height] = torch.tensor(_GRID)
     return picture

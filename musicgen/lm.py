@@ -39,13 +39,16 @@ class LMModel(nn.Module):
         self.transformer = Transformer(config, operations, **factory)
         self.out_norm = operations.LayerNorm(config.dim, eps=1e-5, **factory)
         self.head = operations.Linear(config.dim, config.num_codebooks * config.card, bias=False, **factory)
-        self.description_proj = operations.Linear(config.text_dim, config.dim, **factory)
+        if config.text_projection:
+            self.description_proj = operations.Linear(config.text_dim, config.dim, **factory)
         if config.chroma_dim is not None:
             self.melody_proj = operations.Linear(config.chroma_dim, config.dim, **factory)
 
     def project_description(self, states: Tensor, mask: Tensor) -> Tensor:
         """T5 states `[B, n, text_dim]` -> condition `[B, n, dim]`; rows where mask `[B, n]` is False become zero."""
-        return self.description_proj(states.to(self.dtype)) * mask.unsqueeze(-1).to(self.dtype)
+        states = states.to(self.dtype)
+        projected = self.description_proj(states) if self.config.text_projection else states
+        return projected * mask.unsqueeze(-1).to(self.dtype)
 
     def project_melody(self, chroma: Tensor) -> Tensor:
         """A chromagram `[B, frames, num_chroma]` -> condition `[B, frames, dim]`."""

@@ -17,7 +17,7 @@ from .conditioning.text import TextEncoder, load_tokenizer
 from .config import ModelConfig
 from .lm import LMModel
 
-_T5_SECOND_NAME = "encoder.embed_tokens.weight"
+_T5_FIRST_NAME, _T5_SECOND_NAME = "shared.weight", "encoder.embed_tokens.weight"
 LM_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -49,34 +49,49 @@ def load_components(
     folder = Path(path)
     if dtype not in LM_DTYPES:
         raise ValueError(f"dtype is {dtype}; allowed are float32, bfloat16 and float16.")
-    config = huggingface.read_config(folder)
+    huggingface.read_config(folder)  # before the weights: its errors tell more than theirs
     tokenizer = load_tokenizer(folder)
-    with torch.device("meta"):
-        # The host's layers may have no parameters before they are loaded, so shapes are read off plain ones.
-        plan = LMModel(config.lm, nn, device="meta", dtype=dtype)
-        lm = LMModel(config.lm, operations, device="meta", dtype=dtype)
-        text_encoder = TextEncoder(config.text_encoder, tokenizer, text_dtype)
-        codec = EnCodec(config.codec, config.audio_channels)
-    shapes = {"lm": plan.state_dict(), "text": text_encoder.t5.state_dict(), "codec": codec.model.state_dict()}
-    shapes["text"].pop(_T5_SECOND_NAME, None)
     with StoredTensors(folder) as stored:
         found = stored.shapes()
+        config = huggingface.read_config(folder, found)
+        plan, lm, text_encoder, codec = _build(config, folder, tokenizer, dtype, text_dtype, operations)
+        shapes = {"lm": plan.state_dict(), "text": text_encoder.t5.state_dict(), "codec": codec.model.state_dict()}
         recipes = {
             "lm": huggingface.lm_recipes(config),
-            "text": huggingface.text_recipes(shapes["text"]),
+            "text": huggingface.text_recipes(shapes["text"], found),
             "codec": huggingface.codec_recipes(shapes["codec"], found),
         }
         wanted = [(recipe, shapes[part][name].shape) for part in recipes for name, recipe in recipes[part].items()]
         check_tensors(folder, found, wanted, huggingface.ignored_names(found))
         filled = {part: _read(recipes[part], shapes[part], stored, device) for part in recipes}
-    filled["text"][_T5_SECOND_NAME] = filled["text"]["shared.weight"]
+    # T5 uses one embedding under two names.
+    filled["text"][_T5_SECOND_NAME] = filled["text"][_T5_FIRST_NAME]
     _add_training_state(filled["codec"], shapes["codec"], device)
     for module, part in ((lm, "lm"), (text_encoder.t5, "text"), (codec.model, "codec")):
         module.load_state_dict(filled[part], strict=True, assign=True)
         module.eval().requires_grad_(False)
-    # One parameter under two names, so that moving the encoder does not make two of it.
+    # One parameter, so that moving the encoder does not make two of it.
     text_encoder.t5.encoder.embed_tokens.weight = text_encoder.t5.shared.weight
     return Components(config, lm, text_encoder, codec)
+
+
+def _build(
+    config: ModelConfig, folder: Path, tokenizer: Any, dtype: torch.dtype, text_dtype: torch.dtype, operations: Any
+) -> tuple[LMModel, LMModel, TextEncoder, EnCodec]:
+    """The modules, without memory. The first is the language model in plain layers, to read shapes off: the
+    host's layers may have no parameters before they are loaded."""
+    try:
+        with torch.device("meta"):
+            plan = LMModel(config.lm, nn, device="meta", dtype=dtype)
+            lm = LMModel(config.lm, operations, device="meta", dtype=dtype)
+            text_encoder = TextEncoder(config.text_encoder, tokenizer, text_dtype)
+            codec = EnCodec(config.codec, config.audio_channels)
+    except Exception as error:
+        reason = f"{type(error).__name__} {error}".splitlines()[0]
+        raise ValueError(
+            f"{folder / huggingface.CONFIG_FILE} describes no model that can be built: {reason}."
+        ) from error
+    return plan, lm, text_encoder, codec
 
 
 def _read(

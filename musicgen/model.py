@@ -57,11 +57,14 @@ class MusicGen:
         """Sample codes int64 `[B, K, T]`, one item per description; T covers `params.duration` seconds.
 
         A description that is None or "" is unconditional. melody: for melody models, audio
-        `[B or 1, C, L]`, or one `[C, L]` or None per item, at melody_sample_rate (default: the
-        model's). prompt: codes `[B or 1, K, T0]` to continue; the output begins with them.
+        `[B or 1, C, L]`, `[C, L]` or `[L]`, or a list of one `[C, L]`, `[L]`, `[1, C, L]` or None
+        per item or for all, at melody_sample_rate (default: the model's). prompt: codes
+        `[B or 1, K, T0]` to continue; the output begins with them.
         on_step: called after every step with a :class:`StepProgress`; what it raises cancels.
         Item i draws from seed + i and equals the same request made alone. Raises ValueError on bad input.
         """
+        if isinstance(descriptions, str):
+            raise ValueError(f"descriptions is {descriptions!r}; allowed is a list with one description per item.")
         condition = self.text_encoder.encode(descriptions)
         return generate_codes(
             self.lm,
@@ -89,10 +92,12 @@ class MusicGen:
         if melody is None:
             return None
         rate = self.sample_rate if sample_rate is None else sample_rate
-        if isinstance(melody, Tensor) and melody.dim() != 3:
-            raise ValueError(f"the melody has shape {list(melody.shape)}; allowed is [B or 1, channels, samples].")
-        items = list(melody)
-        if isinstance(melody, Tensor) and len(items) == 1:
+        if isinstance(melody, Tensor) and melody.dim() == 3:
+            items: list[Tensor | None] = list(melody)
+        else:
+            items = [melody] if isinstance(melody, Tensor) else list(melody)
+        items = [item[0] if item is not None and item.dim() == 3 and len(item) == 1 else item for item in items]
+        if len(items) == 1:
             items = items * batch
         config = self.config.chroma or RELEASED_CHROMA
         return [None if item is None else extract_melody(item, rate, config) for item in items]

@@ -3,8 +3,9 @@
 Pieces longer than the model's window are sampled window after window; each continues the last
 `window - extend_stride` seconds of the one before it (section 3.3 of the audiocraft write-up of
 Copet et al. 2023). The reference adds and truncates seconds as floating-point numbers and so
-loses a frame for some numbers (4.5 s in windows of 2 s moved by 1.2 s gives it 224 frames where
-225 were asked for); here seconds become frames once, and only frames are added.
+loses a frame for some numbers (0.58 s are 28 frames to it, and 4.5 s in windows of 2 s moved by
+1.2 s are 224); here these are 29 and 225: seconds become frames once, a rounding error of the
+multiplication forgiven, and only frames are added.
 """
 
 from __future__ import annotations
@@ -35,15 +36,21 @@ def to_frames(seconds: float, frame_rate: int) -> int:
 def plan_windows(params: GenerationParams, frame_rate: int, prompt_frames: int = 0) -> list[Window]:
     """The windows of a request with a prompt of prompt_frames.
 
-    Raises ValueError when the duration is under one frame or the prompt leaves nothing to sample
-    in the first window.
+    Raises ValueError when the duration is under one frame, when the prompt leaves nothing to
+    sample in the first window, or when several windows are needed and would not overlap.
     """
     total = to_frames(params.duration, frame_rate)
     size = to_frames(params.window, frame_rate)
     stride = to_frames(params.extend_stride, frame_rate)
-    if total < 1 or stride < 1:
-        name, value = ("duration", params.duration) if total < 1 else ("extend_stride", params.extend_stride)
-        raise ValueError(f"{name} is {value} seconds; allowed is at least one frame, {1 / frame_rate:g} seconds.")
+    if total < 1:
+        raise ValueError(
+            f"duration is {params.duration} seconds; allowed is at least one frame, {1 / frame_rate:g} seconds."
+        )
+    if total > size and not 1 <= stride < size:
+        raise ValueError(
+            f"extend_stride is {params.extend_stride} seconds; windows must overlap, so allowed for a piece longer "
+            f"than the window is at least one frame, {1 / frame_rate:g} s, and less than {params.window:g} s."
+        )
     first_size = min(total, size)
     if prompt_frames >= first_size:
         raise ValueError(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from comfy_api.latest import io
 
+from ..musicgen.audio import resampled_length
 from . import host
 from .edges import encoded_tokens, read_audio, read_tokens
 from .types import CATEGORY, CodecHandle, CodecSocket, Tokens, TokensSocket
-
-_BYTES_PER_SAMPLE = 1600
-"""Peak memory of the released codec, measured: 1530 bytes a sample to decode, 1200 to encode."""
 
 
 class MusicGenEnCodecDecode(io.ComfyNode):
@@ -41,7 +37,7 @@ class MusicGenEnCodecDecode(io.ComfyNode):
         module = codec.patcher.model
         samples = codes.shape[2] * module.config.hop_length
         rows = []
-        with host.on_device(codec.patcher, memory_required=_memory(module, samples), whole=True):
+        with host.on_device(codec.patcher, memory_required=module.memory_required(samples), whole=True):
             for row in codes.split(1):
                 host.check_interrupt()
                 rows.append(module.decode(row, tokens["num_samples"]).cpu())
@@ -79,15 +75,10 @@ class MusicGenEnCodecEncode(io.ComfyNode):
     def execute(cls, codec: CodecHandle, audio: io.Audio.Type) -> io.NodeOutput:
         waveform, sample_rate = read_audio(audio)
         module = codec.patcher.model
-        samples = -(-waveform.shape[2] * module.sample_rate // sample_rate)
+        samples = resampled_length(waveform.shape[2], sample_rate, module.sample_rate)
         rows = []
-        with host.on_device(codec.patcher, memory_required=_memory(module, samples), whole=True):
+        with host.on_device(codec.patcher, memory_required=module.memory_required(samples), whole=True):
             for row in waveform.split(1):
                 host.check_interrupt()
                 rows.append(module.encode(row, sample_rate).cpu())
         return io.NodeOutput(encoded_tokens(torch.cat(rows), codec, samples))
-
-
-def _memory(module: Any, samples: int) -> int:
-    """Bytes for one item: items go through the codec one by one."""
-    return _BYTES_PER_SAMPLE * samples * module.audio_channels

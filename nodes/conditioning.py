@@ -47,7 +47,9 @@ class MusicGenTextEncode(io.ComfyNode):
         with host.on_device(text_encoder.patcher, whole=True):
             condition = text_encoder.patcher.model.encode([text])
         mask = condition.mask.to("cpu", torch.int64)
-        return io.NodeOutput([[condition.states.cpu(), {"pooled_output": None, "attention_mask": mask}]])
+        # Rows that do not count are zeros, the null condition: core nodes blend and join states without their mask.
+        states = condition.states.cpu() * mask.unsqueeze(-1)
+        return io.NodeOutput([[states, {"pooled_output": None, "attention_mask": mask}]])
 
 
 class MusicGenMelodyChroma(io.ComfyNode):

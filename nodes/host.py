@@ -6,6 +6,7 @@ are looked up at call time, since its start-up replaces some of them.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import time
@@ -69,17 +70,18 @@ def resolve_model(name: str) -> tuple[str, Path]:
         )
     if str(clean) not in known:
         raise ValueError(
-            f"model is {name!r}, which does not exist; allowed are {', '.join(known)}. "
+            f"model is {name!r}, which does not exist; allowed are {', '.join(known) or 'none'}. "
             "Put a folder with a config.json into models/musicgen to add one."
         )
     return str(clean), known[str(clean)]
 
 
 def model_fingerprint(name: str) -> str:
-    """Path, times and sizes of a model's files: changes when one of them does."""
+    """Changes when a file of the model does. ComfyUI writes it into saved files, so it tells no paths."""
     path = resolve_model(name)[1]
     stats = ((file.name, file.stat()) for file in sorted(path.iterdir()) if file.is_file())
-    return repr((str(path), [(file, stat.st_mtime_ns, stat.st_size) for file, stat in stats]))
+    state = repr((str(path), [(file, stat.st_mtime_ns, stat.st_size) for file, stat in stats]))
+    return hashlib.sha256(state.encode()).hexdigest()
 
 
 # Memory management

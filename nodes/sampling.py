@@ -31,7 +31,7 @@ class MusicGenSampleTokens(io.ComfyNode):
             description="Lets a MusicGen model write the tokens of a piece of music: from a description, along a "
             "melody, or as the continuation of a recording.",
             search_aliases=["musicgen sampler", "generate music", "text to music", "melody to music", "continue music"],
-            inputs=[*_sockets(), *_widgets(), *_optional_sockets()],
+            inputs=[*_sockets(), *_piece_widgets(), *_drawing_widgets(), *_optional_sockets()],
             outputs=[
                 TokensSocket.Output(
                     "tokens", display_name="tokens", tooltip="The piece, prompt included, for MusicGen EnCodec Decode."
@@ -67,8 +67,8 @@ class MusicGenSampleTokens(io.ComfyNode):
             "prompt": read_prompt(prompt, model, batch_size),
         }
         request["on_step"] = _reporter(model, params, request["prompt"])
-        _warn_if_untrained(model, params.pattern, cls.hidden.unique_id)
-        memory = _memory(model, params, *conditions, batch_size)
+        _warn_of_foreign_pattern(model, params.pattern, cls.hidden.unique_id)
+        memory = _memory(model, params, conditions[0], request)
         with host.on_device(model.patcher, memory_required=memory) as device:
             codes = generate_codes(model.patcher.model, model.config, conditions[0], params, device=device, **request)
         return io.NodeOutput(sampled_tokens(codes, model, params))
@@ -85,7 +85,7 @@ def _sockets() -> list[io.Input]:
     ]
 
 
-def _widgets() -> list[io.Input]:
+def _piece_widgets() -> list[io.Input]:
     return [
         io.Float.Input(
             "duration",
@@ -119,6 +119,11 @@ def _widgets() -> list[io.Input]:
             step=0.1,
             tooltip="Guidance: how strongly the piece follows the conditions. 1 turns guidance off and is faster.",
         ),
+    ]
+
+
+def _drawing_widgets() -> list[io.Input]:
+    return [
         io.Float.Input(
             "temperature",
             default=1.0,
@@ -183,23 +188,21 @@ def _draw_first(codes: Any, card: int) -> Any:
 
 
 def _memory(
-    model: ModelHandle,
-    params: GenerationParams,
-    positive: tuple[TextCondition, ...],
-    negative: tuple[TextCondition, ...],
-    batch_size: int,
+    model: ModelHandle, params: GenerationParams, positive: tuple[TextCondition, ...], request: dict[str, Any]
 ) -> int:
     return memory_required(
         model.config,
+        positive,
         params,
-        batch_size=batch_size,
-        num_text_tokens=max((c.states.shape[1] for c in positive + negative), default=1),
-        num_groups=len(positive) + max(1, len(negative)),
+        negative=request["negative"],
+        batch_size=request["batch_size"],
+        melody=request["melodies"] is not None,
+        prompt_frames=0 if request["prompt"] is None else request["prompt"].shape[2],
         itemsize=model.patcher.model.dtype.itemsize,
     )
 
 
-def _warn_if_untrained(model: ModelHandle, pattern: str | None, node_id: str | None) -> None:
+def _warn_of_foreign_pattern(model: ModelHandle, pattern: str | None, node_id: str | None) -> None:
     own = trained_pattern_name(model.config.delays, model.config.audio_channels)
     if pattern is not None and pattern != own:
         trained = own or f"delays of {', '.join(map(str, model.config.delays))}"

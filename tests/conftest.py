@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,9 @@ ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 PROMPTS = ("a calm piano melody with soft drums", "rock")
 
+# Tiny models gain nothing by threads, and lose a great deal when other work wants the cores; the servers
+# that tests start inherit this.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
 
 

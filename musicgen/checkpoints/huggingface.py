@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,25 @@ from .tensors import Recipe
 CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
 MODEL_TYPES = ("musicgen", "musicgen_melody")
+_TEXT_PROJECTION = "enc_to_dec_proj.weight"
 
-# A table of positions (computed here), and a second name that some files give T5's embedding.
-_IGNORED = ("decoder.model.decoder.embed_positions.weights", "text_encoder.encoder.embed_tokens.weight")
 _DECODER = "decoder.model.decoder"
+# A table of positions, which are computed here.
+_IGNORED = (f"{_DECODER}.embed_positions.weights", f"{_DECODER}.embed_positions.weight")
+# T5's embedding, one tensor under two names: files hold either or both.
+_T5_EMBEDDING = ("text_encoder.shared.weight", "text_encoder.encoder.embed_tokens.weight")
+# What shapes a T5 encoder. Older files repeat every default of transformers beside these, some no longer allowed.
+_T5_NUMBERS = (
+    "vocab_size",
+    "d_model",
+    "d_kv",
+    "d_ff",
+    "num_layers",
+    "num_heads",
+    "relative_attention_num_buckets",
+    "relative_attention_max_distance",
+)
+_T5_ACTIVATIONS = ("relu", "gelu", "gated-gelu", "gated-silu")
 
 
 def is_checkpoint(folder: Path) -> bool:
@@ -43,8 +58,17 @@ class _Fields:
             raise ValueError(f"{self.where}: {name} is {value!r}; allowed is a whole number from 1 on.")
         return value
 
-    def flag(self, name: str, default: bool) -> bool:
-        return bool(self._get(name, default))
+    def flag(self, name: str) -> bool:
+        value = self._get(name)
+        if not isinstance(value, bool):
+            raise ValueError(f"{self.where}: {name} is {value!r}; allowed are true and false.")
+        return value
+
+    def number(self, name: str) -> float:
+        value = self._get(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise ValueError(f"{self.where}: {name} is {value!r}; allowed is a number above 0.")
+        return float(value)
 
     def choice(self, name: str, allowed: tuple[str, ...], default: str | None = None) -> str:
         value = self._get(name, default)
@@ -59,9 +83,11 @@ class _Fields:
         return value
 
 
-def read_config(folder: Path) -> ModelConfig:
+def read_config(folder: Path, stored: Collection[str] = ()) -> ModelConfig:
     """Read `config.json` (and `preprocessor_config.json`) of a model folder.
 
+    stored: names of the stored tensors, which tell whether the text is projected where the
+    configuration does not: transformers leaves the projection out if the widths agree.
     Raises FileNotFoundError without a config.json, ValueError on a field that is missing, out of
     range or of a feature that is not implemented.
     """
@@ -81,6 +107,7 @@ def read_config(folder: Path) -> ModelConfig:
         card=decoder.integer("vocab_size"),
         cross_attention=not melody,
         text_dim=text.integer("d_model"),
+        text_projection=text.integer("d_model") != decoder.integer("hidden_size") or _TEXT_PROJECTION in stored,
         chroma_dim=root.integer("num_chroma", RELEASED_CHROMA.num_chroma) if melody else None,
     )
     decoder.choice("activation_function", ("gelu",), "gelu")
@@ -93,7 +120,7 @@ def read_config(folder: Path) -> ModelConfig:
         name=folder.name,
         lm=lm,
         codec=codec,
-        text_encoder=dict(text.values),
+        text_encoder=_t5_fields(text),
         chroma=_chroma_config(folder, root, codec) if melody else None,
         audio_channels=channels,
         # The layout does not store the delays: one per level of the codec, the same for both channels.
@@ -101,18 +128,30 @@ def read_config(folder: Path) -> ModelConfig:
     )
 
 
+def _t5_fields(fields: _Fields) -> dict[str, Any]:
+    """What shapes a T5 encoder. Files repeat every default of transformers beside it, some no longer allowed."""
+    return {
+        **{name: fields.integer(name) for name in _T5_NUMBERS},
+        "layer_norm_epsilon": fields.number("layer_norm_epsilon"),
+        "feed_forward_proj": fields.choice("feed_forward_proj", _T5_ACTIVATIONS),
+    }
+
+
 def _codec_config(fields: _Fields) -> CodecConfig:
-    ratios = tuple(fields.values.get("upsampling_ratios") or ())
-    bandwidths = fields.values.get("target_bandwidths") or ()
-    if not ratios or not all(isinstance(r, int) and r > 0 for r in ratios) or not bandwidths:
-        raise ValueError(f"{fields.where} lacks upsampling_ratios or target_bandwidths; fetch the model's own file.")
-    if fields.integer("audio_channels", 1) != 1 or fields.flag("normalize", False):
+    ratios = fields.values.get("upsampling_ratios")
+    if not isinstance(ratios, list) or not ratios or not all(type(r) is int and r > 0 for r in ratios):
+        raise ValueError(f"{fields.where}: upsampling_ratios is {ratios!r}; allowed is a list of whole numbers.")
+    bandwidths = fields.values.get("target_bandwidths")
+    if not isinstance(bandwidths, list) or not bandwidths or not all(type(b) in (int, float) for b in bandwidths):
+        raise ValueError(f"{fields.where}: target_bandwidths is {bandwidths!r}; allowed is a list of numbers.")
+    if fields.integer("audio_channels") != 1 or fields.flag("normalize"):
         raise ValueError(f"{fields.where}: only mono codecs without normalisation are implemented.")
-    if fields.choice("norm_type", ("weight_norm", "none"), "weight_norm") and fields.values.get("chunk_length_s"):
+    fields.choice("norm_type", ("weight_norm", "none"))
+    if fields.values.get("chunk_length_s"):
         raise ValueError(f"{fields.where}: chunk_length_s is not implemented; allowed is none.")
     sample_rate, card = fields.integer("sampling_rate"), fields.integer("codebook_size")
-    if card & (card - 1):
-        raise ValueError(f"{fields.where}: codebook_size is {card}; allowed is a power of two.")
+    if card < 2 or card & (card - 1):
+        raise ValueError(f"{fields.where}: codebook_size is {card}; allowed is a power of two from 2 on.")
     frame_rate = math.ceil(sample_rate / math.prod(ratios))
     num_codebooks = int(1000 * bandwidths[-1] // (frame_rate * math.log2(card)))
     return CodecConfig(
@@ -121,17 +160,17 @@ def _codec_config(fields: _Fields) -> CodecConfig:
         dimension=fields.integer("hidden_size"),
         n_filters=fields.integer("num_filters"),
         n_residual_layers=fields.integer("num_residual_layers"),
-        ratios=ratios,
+        ratios=tuple(ratios),
         kernel_size=fields.integer("kernel_size"),
         last_kernel_size=fields.integer("last_kernel_size"),
         residual_kernel_size=fields.integer("residual_kernel_size"),
         dilation_base=fields.integer("dilation_growth_rate"),
         compress=fields.integer("compress"),
         lstm=fields.integer("num_lstm_layers"),
-        causal=fields.flag("use_causal_conv", False),
+        causal=fields.flag("use_causal_conv"),
         pad_mode=fields.choice("pad_mode", ("reflect", "constant", "replicate"), "reflect"),
-        true_skip=not fields.flag("use_conv_shortcut", False),
-        trim_right_ratio=float(fields.values.get("trim_right_ratio", 1.0)),
+        true_skip=not fields.flag("use_conv_shortcut"),
+        trim_right_ratio=fields.number("trim_right_ratio"),
         num_codebooks=num_codebooks,
         card=card,
     )
@@ -172,7 +211,9 @@ def lm_recipes(config: ModelConfig) -> dict[str, Recipe]:
         "embedding.weight": Recipe("concat", tuple(f"{_DECODER}.embed_tokens.{k}.weight" for k in K)),
         "head.weight": Recipe("concat", tuple(f"decoder.lm_heads.{k}.weight" for k in K)),
     }
-    copies = {"out_norm": f"{_DECODER}.layer_norm", "description_proj": "enc_to_dec_proj"}
+    copies = {"out_norm": f"{_DECODER}.layer_norm"}
+    if config.lm.text_projection:
+        copies["description_proj"] = _TEXT_PROJECTION.removesuffix(".weight")
     if not config.lm.cross_attention:
         copies["melody_proj"] = "audio_enc_to_dec_proj"
     for index in range(config.lm.num_layers):
@@ -198,9 +239,15 @@ def _join(attention: str, letters: str) -> Recipe:
     return Recipe("concat", tuple(f"{attention}.{letter}_proj.weight" for letter in letters))
 
 
-def text_recipes(names: Iterable[str]) -> dict[str, Recipe]:
-    """The T5 encoder's parameters: transformers' own names under a prefix."""
-    return {name: Recipe("copy", (f"text_encoder.{name}",)) for name in names}
+def text_recipes(names: Iterable[str], stored: Collection[str]) -> dict[str, Recipe]:
+    """The T5 encoder's parameters: transformers' own names under a prefix, the embedding under either of its two."""
+    first, second = _T5_EMBEDDING
+    recipes = {name: Recipe("copy", (f"text_encoder.{name}",)) for name in names}
+    if first not in stored:
+        recipes[first.removeprefix("text_encoder.")] = Recipe("copy", (second,))
+    elif second not in stored:
+        del recipes[second.removeprefix("text_encoder.")]
+    return recipes
 
 
 def codec_recipes(names: Iterable[str], stored: Iterable[str]) -> dict[str, Recipe]:

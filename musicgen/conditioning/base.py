@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -13,8 +14,8 @@ class TextCondition:
 
     states: float `[B, n, C]` or `[1, n, C]` for the same text in every batch row. mask: bool of the
     same first two dimensions, True = counts; a row of only False is the null condition.
-    strength: weight among several conditions. start, end: the share of the generated time, 0 to 1,
-    in which it acts.
+    strength: weight among several conditions, 0 or less turns it off. start, end: the share of the
+    generated time, 0 to 1, in which it acts.
     """
 
     states: Tensor
@@ -29,6 +30,17 @@ class TextCondition:
                 f"text states have shape {list(self.states.shape)} and a mask {list(self.mask.shape)}; "
                 "allowed are [B, n, C] and [B, n]."
             )
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether there is a time at which it does not act."""
+        return self.start > 0.0 or self.end < 1.0 or self.strength <= 0.0
+
+    def select(self, items: Sequence[int]) -> TextCondition:
+        """The condition of some batch rows alone."""
+        if self.states.shape[0] == 1:
+            return self
+        return replace(self, states=self.states[list(items)], mask=self.mask[list(items)])
 
     def row(self, index: int) -> Tensor | None:
         """The states `[n, C]` of batch row `index` without its padding, or None for the null condition."""

@@ -94,6 +94,8 @@ def extract_melody(audio: Tensor, sample_rate: int, config: ChromaConfig = RELEA
     """Make a melody of a recording `[C, L]` or `[L]` of any rate and channel count."""
     if audio.dim() == 1:
         audio = audio[None]
+    if audio.dim() != 2:
+        raise ValueError(f"the melody has shape {list(audio.shape)}; allowed is [channels, samples] or [samples].")
     checked = check_audio(audio[None], sample_rate, "the melody's audio")
     mono = resample(checked[0].mean(dim=0), sample_rate, config.sample_rate).cpu().contiguous()
     return Melody(chroma_of(mono, config), mono, config)

@@ -39,14 +39,19 @@ class TextEncoder(nn.Module):
         """
         if not descriptions:
             raise ValueError("no description was given; give at least one, which may be empty.")
-        texts = [text or "" for text in descriptions]
-        tokens = self.tokenizer(texts, return_tensors="pt", padding=True)
-        device = next(self.t5.parameters()).device
-        mask: Tensor = tokens["attention_mask"].to(device)
-        states = self.t5(input_ids=tokens["input_ids"].to(device), attention_mask=mask).last_hidden_state
+        # One by one: in a padded batch the rounding of a row would depend on its neighbours.
+        rows = [self._encode_one(text or "") for text in descriptions]
+        states = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        lengths = torch.tensor([row.shape[0] if text else 0 for row, text in zip(rows, descriptions, strict=True)])
         # MusicGen was trained with the empty text as the null condition, although T5 gives it an end token.
-        filled = torch.tensor([text != "" for text in texts], device=device)
-        return TextCondition(states.to(torch.float32), mask.bool() & filled[:, None])
+        mask = torch.arange(states.shape[1]) < lengths[:, None]
+        return TextCondition(states, mask.to(states.device))
+
+    def _encode_one(self, text: str) -> Tensor:
+        tokens = self.tokenizer([text], return_tensors="pt", padding=True)
+        device = next(self.t5.parameters()).device
+        mask = tokens["attention_mask"].to(device)
+        return self.t5(input_ids=tokens["input_ids"].to(device), attention_mask=mask).last_hidden_state[0].float()
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -56,9 +61,36 @@ def load_tokenizer(folder: Path) -> Any:
             f"{folder} holds neither {_TOKENIZER_FILES[0]} nor {_TOKENIZER_FILES[1]}; "
             "copy the tokenizer files of the model's repository into it."
         )
-    from transformers import T5TokenizerFast
-
     try:
-        return T5TokenizerFast.from_pretrained(str(folder), local_files_only=True)
+        return _read_tokenizer(folder)
     except Exception as error:
         raise ValueError(f"the tokenizer files in {folder} cannot be read ({error}); fetch them again.") from error
+
+
+def _read_tokenizer(folder: Path) -> Any:
+    path = folder / _TOKENIZER_FILES[0]
+    if not path.is_file():
+        return SentencePieceTokenizer(folder / _TOKENIZER_FILES[1])
+    from transformers import PreTrainedTokenizerFast
+
+    # The file as it stands. T5's own class reads tokenizer_config.json as well, whose form changes between
+    # versions of transformers, and newer ones put their own normalizer in place of the file's.
+    return PreTrainedTokenizerFast(
+        tokenizer_file=str(path), pad_token="<pad>", eos_token="</s>", unk_token="<unk>", padding_side="right"
+    )
+
+
+class SentencePieceTokenizer:
+    """T5's tokenizer from its `spiece.model` alone; transformers would want protobuf for that."""
+
+    def __init__(self, path: Path) -> None:
+        from sentencepiece import SentencePieceProcessor
+
+        self.model = SentencePieceProcessor(model_file=str(path))
+
+    def __call__(self, texts: Sequence[str], **options: object) -> dict[str, Tensor]:
+        """Ids with their end token and the attention mask, both `[B, n]`, padded on the right with id 0."""
+        rows = [torch.tensor([*self.model.encode(text), self.model.eos_id()]) for text in texts]
+        masks = [torch.ones_like(row) for row in rows]
+        pad = torch.nn.utils.rnn.pad_sequence
+        return {"input_ids": pad(rows, batch_first=True), "attention_mask": pad(masks, batch_first=True)}

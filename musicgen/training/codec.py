@@ -54,8 +54,6 @@ class CodecRecipe:
     steps: int = 7000
     autoencoder_steps: int = 500
     """Steps before the codebooks are there."""
-    slow_start: tuple[int, int] = (0, 1)
-    """Up to the first of these steps, rates and weights fall as if there were to be the second number of steps."""
     batch: int = 8
     frames: int = 50
     """Length of a training clip."""
@@ -243,7 +241,7 @@ class CodecTraining:
         recipe, number = self.recipe, self.step_number
         if number == recipe.autoencoder_steps:
             self._start_codebooks()
-        share = number / (recipe.slow_start[1] if number < recipe.slow_start[0] else recipe.steps)
+        share = number / recipe.steps
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * min((number + 1) / recipe.warmup, _cosine(share))
         samples = recipe.frames * self.config.hop_length

@@ -129,7 +129,10 @@ def export_model(
     for recipes, weights in (
         (huggingface.lm_recipes(config), model.lm.state_dict()),
         (huggingface.codec_recipes(codec.model.state_dict(), target), codec.model.state_dict()),
-        (huggingface.text_recipes(name for name, _ in model.t5.named_parameters()), dict(model.t5.named_parameters())),
+        (
+            huggingface.text_recipes([n for n, _ in model.t5.named_parameters()], target),
+            dict(model.t5.named_parameters()),
+        ),
     ):
         for name, recipe in recipes.items():
             _fill(target, recipe, weights[name].cpu().float())

@@ -39,6 +39,7 @@ def _lm(dim: int, layers: int, heads: int, text: TextShape, *, card: int, melody
         card=card,
         cross_attention=not melody,
         text_dim=text.width,
+        text_projection=True,
         chroma_dim=12 if melody else None,
     )
 
@@ -52,7 +53,7 @@ NANO = Plan(
     judged_songs=16,
     judge_every=300,
     codec=NANO_CODEC,
-    codec_recipe=CodecRecipe(steps=4800, slow_start=(3153, 8000), bfloat16=False),
+    codec_recipe=CodecRecipe(steps=8000, bfloat16=False),
     codec_songs=2000,
     text=_TEXT,
     lms={

@@ -52,7 +52,7 @@ class Host:
 
     def play(self, prompt: dict, on_event: Callable[[str, dict], None] | None = None) -> tuple[np.ndarray, int]:
         """Run a prompt that must succeed; its saved audio as float [C, L], and its sample rate."""
-        entry = self.server.run(prompt, on_event, timeout=120)
+        entry = self.server.run(prompt, on_event, timeout=300)
         assert describe_failure(entry) is None
         items = [item for output in entry["outputs"].values() for item in output.get("audio", [])]
         assert len(items) == 1
@@ -60,7 +60,7 @@ class Host:
 
     def fail(self, prompt: dict) -> tuple[str, str]:
         """Run a prompt that a node must refuse; the exception's type and message."""
-        entry = self.server.run(prompt, timeout=120)
+        entry = self.server.run(prompt, timeout=300)
         errors = [data for kind, data in entry["status"]["messages"] if kind == "execution_error"]
         assert len(errors) == 1, f"expected one error, history says {entry['status']}"
         return errors[0]["exception_type"], errors[0]["exception_message"].strip()

@@ -32,14 +32,17 @@ def test_the_same_rate_is_left_alone():
     assert resample(wave, 48000, 48000) is wave
 
 
-def test_surround_does_not_become_stereo_by_itself():
-    with pytest.raises(ValueError, match="6 channels; allowed here are 1 or 2"):
-        convert_channels(torch.zeros(1, 6, 4), 2)
+def test_channels_are_kept_averaged_or_copied():
+    wave = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
+    assert convert_channels(wave, 2) is wave
+    assert convert_channels(wave, 1).tolist() == [[[2.0, 3.0]]]
+    assert convert_channels(wave[:, :1], 2).tolist() == [[[1.0, 2.0], [1.0, 2.0]]]
+    assert convert_channels(wave.repeat(1, 3, 1), 2).tolist() == [[[2.0, 3.0], [2.0, 3.0]]]
 
 
 def test_a_picture_of_codes_shows_what_is_known_and_what_repeats():
     codes = torch.tensor([[0, 0, 63, -1], [5, 9, 5, -1]])
-    image = codes_image(codes, 64, width=8, row_height=4)
+    image = codes_image(codes, 64, width=8, height=9)
     assert image.shape == (8, 8, 3) and image.dtype == torch.float32
     assert float(image.min()) >= 0.0 and float(image.max()) <= 1.0
     row = image[2]

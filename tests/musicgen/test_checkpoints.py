@@ -82,7 +82,7 @@ def test_tensors_that_do_not_fit_are_named(change, words, checkpoint_copy):
     [
         (lambda c: c.pop("decoder"), "lacks the field 'decoder'"),
         (lambda c: c["decoder"].pop("hidden_size"), "config.json: decoder lacks the field 'hidden_size'"),
-        (lambda c: c["audio_encoder"].pop("upsampling_ratios"), "lacks upsampling_ratios"),
+        (lambda c: c["audio_encoder"].pop("upsampling_ratios"), "upsampling_ratios is None"),
         (lambda c: c["text_encoder"].pop("d_model"), "lacks the field 'd_model'"),
         (lambda c: c.update(model_type="bark"), "model_type is 'bark'; this pack implements musicgen, musicgen_melody"),
         (lambda c: c["decoder"].update(num_attention_heads=5), "48 must be even and divisible by its 5"),
@@ -95,6 +95,16 @@ def test_tensors_that_do_not_fit_are_named(change, words, checkpoint_copy):
         (lambda c: c["decoder"].update(hidden_size=96), "misshaped tensors.*instead of"),
         (lambda c: c["decoder"].update(num_hidden_layers=1), "unknown tensors, first decoder.model.decoder.layers.1"),
         (lambda c: c.update(decoder=[]), "decoder is list"),
+        (lambda c: c["audio_encoder"].update(target_bandwidths=2.2), "target_bandwidths is 2.2"),
+        (lambda c: c["audio_encoder"].update(target_bandwidths=["x"]), "target_bandwidths is"),
+        (lambda c: c["audio_encoder"].update(codebook_size=1), "codebook_size is 1"),
+        (lambda c: c["audio_encoder"].update(trim_right_ratio=0.5), "describes no model that can be built"),
+        (lambda c: c["audio_encoder"].pop("use_causal_conv"), "lacks the field 'use_causal_conv'"),
+        (lambda c: c["audio_encoder"].update(normalize="no"), "normalize is 'no'; allowed are true and false"),
+        (lambda c: c["text_encoder"].update(feed_forward_proj="foo"), "feed_forward_proj is 'foo'"),
+        (lambda c: c["text_encoder"].update(vocab_size=None), "lacks the field 'vocab_size'"),
+        (lambda c: c["text_encoder"].pop("layer_norm_epsilon"), "lacks the field 'layer_norm_epsilon'"),
+        (lambda c: c["text_encoder"].pop("relative_attention_max_distance"), "relative_attention_max_distance"),
     ],
 )
 def test_a_config_that_makes_no_model_is_refused_by_field(change, words, checkpoint_copy):
@@ -102,6 +112,73 @@ def test_a_config_that_makes_no_model_is_refused_by_field(change, words, checkpo
     edit_config(folder, change)
     with pytest.raises(ValueError, match=words):
         load_model(folder)
+
+
+SHARED, TIED = "text_encoder.shared.weight", "text_encoder.encoder.embed_tokens.weight"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda t: t.update({TIED: t.pop(SHARED)}), lambda t: t.update({TIED: t[SHARED].clone()})],
+    ids=["under its second name", "under both"],
+)
+def test_the_text_embedding_is_found_under_either_name(change, checkpoint_copy, model):
+    folder = checkpoint_copy("hf-text")
+    edit_tensors(folder, change)
+    encoder, plain = load_model(folder).text_encoder, model("hf-text").text_encoder
+    assert torch.equal(encoder.encode(["rock"]).states, plain.encode(["rock"]).states)
+    assert encoder.t5.encoder.embed_tokens.weight is encoder.t5.shared.weight
+
+
+def test_a_second_text_embedding_of_another_shape_is_refused(checkpoint_copy):
+    folder = checkpoint_copy("hf-text")
+    edit_tensors(folder, lambda t: t.update({TIED: torch.zeros(3, 32)}))
+    with pytest.raises(ValueError, match=r"embed_tokens\.weight \[3, 32\] instead of"):
+        load_model(folder)
+
+
+def test_a_text_projection_that_is_stored_is_used_even_where_the_widths_agree(checkpoint_copy, tmp_path):
+    folder = checkpoint_copy("hf-text")
+    wide = torch.randn(48, 48)
+
+    def widen(tensors):
+        for key, value in tensors.items():
+            if key.startswith("text_encoder."):
+                for dim, size in enumerate(value.shape):
+                    if size == 32 and "relative_attention_bias" not in key:
+                        value = value.repeat_interleave(2, dim).narrow(dim, 0, 48)
+                tensors[key] = value
+        tensors["enc_to_dec_proj.weight"] = wide
+
+    edit_tensors(folder, widen)
+    edit_config(folder, lambda c: c["text_encoder"].update(d_model=48, d_kv=12))
+    m = load_model(folder)
+    assert m.config.lm.text_projection and torch.equal(m.lm.description_proj.weight, wide)
+
+
+def test_a_config_as_old_versions_of_transformers_wrote_it_loads(checkpoint_copy, model):
+    folder = checkpoint_copy("hf-text")
+
+    def clutter(config):
+        config["decoder"].pop("audio_channels")
+        config["torch_dtype"] = "float32"
+        config["text_encoder"] |= {
+            "_name_or_path": "t5-base",
+            "architectures": ["T5ForConditionalGeneration"],
+            "is_encoder_decoder": True,
+            "n_positions": 512,
+            "output_past": True,
+            "task_specific_params": {"summarization": {"max_length": 200, "num_beams": 4}},
+            "tie_encoder_decoder": False,
+            "top_k": 50,
+            "torchscript": False,
+            "use_bfloat16": False,
+        }
+
+    edit_config(folder, clutter)
+    ours, plain = load_model(folder), model("hf-text")
+    states = ours.text_encoder.encode(["rock"]).states
+    assert torch.equal(states, plain.text_encoder.encode(["rock"]).states)
 
 
 @pytest.mark.parametrize("kept", [0, 4, 9, 5000, 1_000_000])
@@ -194,7 +271,7 @@ def released_config(name: str, shapes: dict[str, list[int]]) -> ModelConfig:
     codec = CodecConfig(
         32000, 1, 128, 64, 1, (8, 5, 4, 4), 7, 7, 3, 2, 2, 2, False, "reflect", True, 1.0, num_codebooks=4, card=2048
     )
-    lm = LMConfig(dim, layers, dim // 64, 4 * dim, codebooks, 2048, not melody, 768, 12 if melody else None)
+    lm = LMConfig(dim, layers, dim // 64, 4 * dim, codebooks, 2048, not melody, 768, True, 12 if melody else None)
     return ModelConfig(name, lm, codec, {}, None, codebooks // 4, tuple(range(codebooks)))
 
 

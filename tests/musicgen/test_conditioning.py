@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import shutil
 
 import pytest
 import torch
 
 from musicgen.conditioning.base import TextCondition
 from musicgen.conditioning.chroma import extract_melody, fit_length, null_chroma
-from musicgen.conditioning.text import TextEncoder
+from musicgen.conditioning.text import TextEncoder, load_tokenizer
 from musicgen.config import RELEASED_CHROMA, ChromaConfig
+from tests.conftest import GOLDEN, golden_tensors
 
 NOTES = {"C": 261.626, "E": 329.628, "A": 440.0, "B": 493.883}
 
@@ -80,6 +82,22 @@ def test_padding_does_not_change_a_text(model):
     encoder = model("hf-text").text_encoder
     together = encoder.encode(["rock", "a calm piano melody with soft drums"])
     torch.testing.assert_close(together.row(0), encoder.encode(["rock"]).row(0), atol=1e-5, rtol=0)
+
+
+def test_spiece_model_alone_gives_the_ids_of_tokenizer_json(tmp_path):
+    shutil.copy(GOLDEN / "spiece.model", tmp_path)
+    texts = ["a calm piano melody with soft drums", "rock", "", "  two  spaces, Caps & 80's!"]
+    alone = load_tokenizer(tmp_path)(texts, return_tensors="pt", padding=True)
+    whole = load_tokenizer(GOLDEN / "checkpoints" / "hf-text")(texts, return_tensors="pt", padding=True)
+    assert torch.equal(alone["input_ids"], whole["input_ids"])
+    assert torch.equal(alone["attention_mask"], whole["attention_mask"])
+    assert torch.equal(alone["input_ids"][:1, :8], golden_tensors("text")["p0.input_ids"].long())
+
+
+def test_a_spiece_model_that_cannot_be_read_is_refused(tmp_path):
+    (tmp_path / "spiece.model").write_bytes(b"no model")
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_tokenizer(tmp_path)
 
 
 def test_long_texts_are_not_cut(model):

@@ -93,6 +93,26 @@ def test_item_i_of_a_melody_batch_is_the_solo_run_with_its_own_melody(model, mel
         assert torch.equal(batch[item], solo[0]), text
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["hf-text", "hf-melody"])
+def test_item_i_of_a_batch_is_the_solo_run_in_half_precision_too(name, dtype, checkpoint_copy, melodies):
+    m = load_model(checkpoint_copy(name), dtype=dtype)
+    texts = [*TEXTS, "jazz"]
+    tunes = [*melodies, None] if name == "hf-melody" else None
+    batch = run(m, texts, params(40), melodies=tunes)
+    for item, text in enumerate(texts):
+        solo = run(m, [text], params(40, seed=5 + item), melodies=tunes and [tunes[item]])
+        assert torch.equal(batch[item], solo[0]), text
+
+
+def test_texts_are_encoded_as_alone(model):
+    encoder = model("hf-text").text_encoder
+    together = encoder.encode(TEXTS)
+    for item, text in enumerate(TEXTS):
+        alone = encoder.encode([text]).row(0)
+        assert together.row(item) is None if alone is None else torch.equal(together.row(item), alone)
+
+
 def test_codes_differ_between_items_seeds_and_texts(model):
     m = model("hf-text")
     same_text = run(m, ["rock", "rock"], params(40))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import gc
+import math
 import weakref
 
 import pytest
 import torch
 
-from musicgen import GenerationParams, StepProgress
+from musicgen import GenerationParams, StepProgress, generation
 from musicgen.conditioning.base import TextCondition
 from musicgen.generation import generate_codes, memory_required, plan_steps
 from musicgen.windows import plan_windows
@@ -76,13 +77,25 @@ def test_two_melodies_with_the_same_seed_differ_and_one_melody_twice_does_not(mo
     assert not torch.equal(a, b) and not torch.equal(a, none) and not torch.equal(b, none)
 
 
-def test_a_melody_of_another_rate_and_in_stereo_is_the_same_melody(model, sweep):
+def test_a_melody_of_another_rate_is_the_same_melody(model):
+    """Two notes, so that no frame stands between two pitch classes."""
+    m = model("hf-melody")
+
+    def notes(rate):
+        time = torch.arange(rate) / rate
+        return torch.cat([torch.sin(2 * math.pi * note * time) for note in (261.63, 440.0)])
+
+    codes = [m.generate(["rock"], params(30), melody=notes(r), melody_sample_rate=r) for r in (32000, 44100)]
+    assert torch.equal(*codes)
+
+
+@pytest.mark.parametrize("texts", [["rock"], ["rock", "jazz"]])
+def test_a_melody_may_come_in_every_shape_that_says_the_same(texts, model, sweep):
     m = model("hf-melody")
     stereo = sweep.repeat(1, 2, 1)
-    request = params(30)
-    assert torch.equal(m.generate(["rock"], request, melody=sweep), m.generate(["rock"], request, melody=stereo))
-    as_list = m.generate(["rock"], request, melody=[sweep[0]])
-    assert torch.equal(as_list, m.generate(["rock"], request, melody=sweep))
+    forms = [sweep, sweep[0], sweep[0, 0], stereo, stereo[0], [sweep], [sweep[0]], [sweep[0, 0]], [stereo] * len(texts)]
+    codes = [m.generate(texts, params(30), melody=form) for form in forms]
+    assert all(torch.equal(codes[0], other) for other in codes[1:])
 
 
 def test_continuation_together_with_a_melody_keeps_the_prompt_and_follows_the_melody(model, sweep, tensors):
@@ -106,8 +119,20 @@ def test_the_global_random_state_is_neither_read_nor_moved(model):
 
 @pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 1])
 def test_every_64_bit_seed_works_for_a_batch(seed, model):
-    codes = model("hf-text").generate(["rock", "rock"], params(5, seed=seed))
+    codes = model("hf-text").generate(["rock", "rock"], params(20, seed=seed))
     assert not torch.equal(codes[0], codes[1])
+
+
+def test_seeds_that_differ_in_high_bits_alone_differ(model):
+    runs = [model("hf-text").generate(["rock"], params(20, seed=seed)) for seed in (5, 5 + 2**32, 5 + 2**60)]
+    assert not torch.equal(runs[0], runs[1]) and not torch.equal(runs[1], runs[2])
+
+
+def test_whole_numbers_of_other_types_are_taken(model):
+    other = params(20, seed=torch.tensor(4), top_k=20.0)
+    assert torch.equal(
+        model("hf-text").generate(["rock"], other), model("hf-text").generate(["rock"], params(20, seed=4))
+    )
 
 
 def test_a_negative_condition_takes_the_null_branch(model):
@@ -143,6 +168,25 @@ def test_conditions_act_in_their_share_of_the_time(model):
     # A condition alone, active half the time, leaves the rest to the null condition.
     half = run(encode(m, "rock", end=0.5))
     assert torch.equal(half[:, :, :20], story[:, :, :20]) and not torch.equal(half, story)
+
+
+def test_a_negative_condition_acts_in_its_share_of_the_time(model):
+    m = model("hf-text")
+    request = params(40, pattern="parallel", use_sampling=False)
+    rock = encode(m, "rock")
+    run = lambda *negative: generate_codes(m.lm, m.config, [rock], request, negative=negative)  # noqa: E731
+    half, whole, none = run(encode(m, "a calm piano", end=0.5)), run(encode(m, "a calm piano")), run()
+    assert torch.equal(half[:, :, :20], whole[:, :, :20]) and not torch.equal(half, whole)
+    assert not torch.equal(half, none)
+    assert torch.equal(run(encode(m, "a calm piano", start=0.999)), none)
+
+
+@pytest.mark.parametrize("cfg_coef", [1.0, 3.0])
+def test_a_single_condition_of_no_strength_is_the_null_condition_in_every_window(cfg_coef, model):
+    m = model("hf-text")
+    request = params(60, window=0.6, extend_stride=0.4, cfg_coef=cfg_coef)
+    off = generate_codes(m.lm, m.config, [encode(m, "rock", strength=0.0)], request)
+    assert torch.equal(off, m.generate([None], request))
 
 
 def test_strength_weighs_conditions_and_zero_strength_removes_one(model):
@@ -181,23 +225,27 @@ def test_planned_steps_are_the_paper_s(model):
     assert plan_steps(config, ten, prompt_frames=100) == 403
 
 
-def test_cancel_passes_through_and_leaves_no_tensor_behind(model):
+def test_cancel_passes_through_and_leaves_no_state_behind(model, monkeypatch):
     m = model("hf-text")
+    decoders = []
+
+    class Watched(generation.CachedDecoder):
+        def __init__(self, *args):
+            super().__init__(*args)
+            decoders.extend([weakref.ref(self), weakref.ref(self.caches[0].keys)])
 
     class Stop(BaseException):
         pass
 
-    kept = []
-
     def on_step(progress):
-        kept.append(weakref.ref(progress.codes()))
         if progress.step == 3:
             raise Stop
 
+    monkeypatch.setattr(generation, "CachedDecoder", Watched)
     with pytest.raises(Stop):
         m.generate(["rock"], params(), on_step=on_step)
     gc.collect()
-    assert len(kept) == 3 and all(ref() is None for ref in kept)
+    assert len(decoders) == 2 and all(ref() is None for ref in decoders)
     assert m.generate(["rock"], params()).shape == (1, 4, 20)
 
 
@@ -220,8 +268,7 @@ def test_generation_is_the_same_inside_and_outside_inference_mode(model):
         ({"top_p": 1.5}, "top_p is 1.5; allowed is at least 0 and at most 1"),
         ({"cfg_coef": float("nan")}, "cfg_coef is nan"),
         ({"window": 0.0}, "window is 0.0"),
-        ({"extend_stride": 30.0}, "windows must overlap"),
-        ({"extend_stride": 31.0}, "extend_stride is 31.0"),
+        ({"extend_stride": -1.0}, "extend_stride is -1.0"),
     ],
 )
 def test_numbers_out_of_range_are_refused_by_name(changes, words):
@@ -239,13 +286,16 @@ def prompt_of(frames, codebooks=4, value=0):
         (lambda m: m.generate(["x"], params(1, pattern="spiral")), "'spiral'"),
         (lambda m: m.generate(["x"], GenerationParams(duration=0.01)), "at least one frame"),
         (lambda m: m.generate([], params()), "no description"),
+        (lambda m: m.generate(["x"], params(20, window=0.2, extend_stride=0.2)), "windows must overlap"),
+        (lambda m: m.generate(["x"], params(20, window=0.2, extend_stride=0.01)), "extend_stride is 0.01"),
+        (lambda m: m.generate("rock", params()), "'rock'; allowed is a list"),
+        (lambda m: m.generate(["x"], params(20), prompt=torch.zeros(1, 4, 3)), "float32; allowed are whole numbers"),
         (lambda m: m.generate(["x"], params(20), prompt=prompt_of(20)), "0.4 seconds long; allowed is less than 0.4"),
         (lambda m: m.generate(["x"], GenerationParams(duration=60), prompt=prompt_of(120000)), "2400 seconds"),
         (lambda m: m.generate(["x"], params(), prompt=prompt_of(5, 8)), "needs \\[1 or 1, 4, T\\]"),
         (lambda m: m.generate(["x"], params(), prompt=prompt_of(5).expand(3, -1, -1)), "shape \\[3, 4, 5\\]"),
         (lambda m: m.generate(["x"], params(), prompt=prompt_of(5, value=64)), "codes 0 to 63"),
         (lambda m: m.generate(["x"], params(), melody=torch.zeros(1, 1, 9)), "takes text only"),
-        (lambda m: m.generate(["x"], params(), melody=torch.zeros(1, 9)), "the melody has shape"),
     ],
 )
 def test_requests_that_make_no_sense_are_refused_with_a_remedy(call, words, model):
@@ -259,6 +309,7 @@ def test_requests_that_make_no_sense_are_refused_with_a_remedy(call, words, mode
         (torch.zeros(1, 1, 0), "empty"),
         (torch.full((1, 1, 99), float("nan")), "NaN"),
         (torch.zeros(3, 1, 99), "3 melodies were given for a batch of 1"),
+        ([torch.zeros(2, 1, 99)], "the melody has shape \\[2, 1, 99\\]"),
     ],
 )
 def test_melodies_that_are_no_sound_are_refused(melody, words, model):
@@ -267,10 +318,18 @@ def test_melodies_that_are_no_sound_are_refused(melody, words, model):
 
 
 def test_the_memory_estimate_grows_with_what_takes_memory(model):
-    config = model("hf-melody").config
-    base = {"batch_size": 1, "num_text_tokens": 8}
-    small = memory_required(config, params(100), **base)
-    assert memory_required(config, params(200), **base) > small
-    assert memory_required(config, params(100), **{**base, "batch_size": 2}) == pytest.approx(2 * small, rel=0.01)
-    assert memory_required(config, params(100), **base, num_groups=4) > 1.5 * small
-    assert memory_required(config, params(100), **base, itemsize=2) < small
+    m = model("hf-melody")
+    rock, later = encode(m, "rock"), encode(m, "rock", start=0.5)
+
+    def estimate(*positive, frames=100, **changes):
+        return memory_required(m.config, positive or (rock,), params(frames), **changes)
+
+    small = estimate()
+    assert estimate(frames=200) > small
+    assert estimate(batch_size=2) == pytest.approx(2 * small, rel=0.01)
+    assert estimate(itemsize=2) < small
+    assert estimate(prompt_frames=90) > small
+    # One more group of rows for a second condition, and one for the null condition where time has gaps.
+    assert estimate(negative=[rock]) == pytest.approx(small, rel=0.01)
+    assert estimate(later, negative=[rock]) == estimate(rock, rock)
+    assert estimate(rock, later) > 1.4 * small

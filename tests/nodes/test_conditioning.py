@@ -35,6 +35,17 @@ def test_a_description_counts_in_every_row(encode, read):
     assert (condition.strength, condition.start, condition.end) == (1.0, 0.0, 1.0)
 
 
+def test_an_empty_description_adds_nothing_where_core_nodes_forget_its_mask(comfy, encode, read):
+    """Joined to another text it is no text, and blended with one it is what Zero Out is."""
+    rock, empty = encode("rock"), encode("")
+    assert not empty[0][0].any()
+    (joined,) = comfy.core.ConditioningConcat().concat(rock, empty)
+    assert torch.equal(read(joined)[0].row(0), read(rock)[0].row(0))
+    (zeroed,) = comfy.core.ConditioningZeroOut().zero_out(rock)
+    blends = [comfy.core.ConditioningAverage().addWeighted(rock, other, 0.5)[0] for other in (empty, zeroed)]
+    assert torch.equal(read(blends[0])[0].row(0), read(blends[1])[0].row(0))
+
+
 def test_combine_gives_two_conditions(comfy, encode, read):
     (both,) = comfy.core.ConditioningCombine().combine(encode("jazz"), encode("a much longer description of folk"))
     assert [c.mask.shape[1] for c in read(both)] == [encode("jazz")[0][0].shape[1], both[1][0].shape[1]]

@@ -54,6 +54,7 @@ def test_a_linked_model_name_is_left_to_execution(node_list):
 def test_a_changed_file_is_loaded_again(node_list, broken_model):
     before = node_list[0].fingerprint_inputs(model="broken", dtype="auto")
     assert node_list[0].fingerprint_inputs(model="broken", dtype="auto") == before
+    assert str(broken_model.parent) not in before
     (broken_model / "config.json").write_text("{}", encoding="utf-8")
     assert node_list[0].fingerprint_inputs(model="broken", dtype="auto") != before
 

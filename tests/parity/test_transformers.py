@@ -22,11 +22,12 @@ TEXT = "slow jazz, brushed drums and an upright bass"
 FRAMES = 24
 
 
-def save_random(kind: str, folder, channels: int = 1, seed: int = 11):
+def save_random(kind: str, folder, channels: int = 1, seed: int = 11, text_width: int = 32):
     """A random model of transformers' own making, in `folder`."""
     melody = kind == "melody"
     tokenizer = untrained.char_tokenizer()
     config = untrained.tiny_config(melody, len(tokenizer))
+    config.text_encoder.d_model = text_width
     config.decoder.num_codebooks, config.decoder.audio_channels = 4 * channels, channels
     model_type = (
         transformers.MusicgenMelodyForConditionalGeneration if melody else transformers.MusicgenForConditionalGeneration
@@ -75,6 +76,13 @@ def test_greedy_codes_and_audio_of_text_models_are_those_of_transformers(channel
     if channels == 1:
         audio = model.audio_encoder.decode(codes[None], [None]).audio_values
         torch.testing.assert_close(m.decode(codes), audio, atol=1e-5, rtol=0)
+
+
+def test_a_text_encoder_as_wide_as_the_model_has_no_projection_as_in_transformers(tmp_path):
+    model = save_random("text", tmp_path / "random", text_width=48)
+    m = load_model(tmp_path / "random")
+    assert not m.config.lm.text_projection
+    assert torch.equal(ours(m), reference_codes(model, m, {}))
 
 
 def test_greedy_codes_of_melody_models_are_those_of_transformers_where_it_hears_the_melody(tmp_path, sweep, tensors):

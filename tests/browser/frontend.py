@@ -1,0 +1,263 @@
+"""ComfyUI's real frontend in a headless Chromium, driven by Playwright. Knows nothing about music.
+
+One ``Frontend`` is one page. It keeps what the page complained about, so that a test can
+ask for silence.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import ConsoleMessage, Page, Response, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--no-proxy-server",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-dev-shm-usage",
+    "--mute-audio",
+    "--autoplay-policy=no-user-gesture-required",
+)
+# What a fresh user directory has none of, and the translations of a help page that has none.
+ABSENT_BY_DESIGN = re.compile(r"/(api/userdata\b|user\.css$|extensions/[^/]+/docs/[^/]+/\w+\.md$)")
+
+READY = """(type) => window.app?.graph && window.LiteGraph?.registered_node_types[type]
+  && app.graph.nodes.length > 0"""
+LOAD = "async ([graph, name]) => { await app.loadGraphData(graph, true, true, name) }"
+CONVERT = """async ([prompt, name, edits]) => {
+  await app.loadApiJson(prompt, name)
+  for (const edit of edits) {
+    let node = app.graph.getNodeById(edit.id)
+    if (!node) {
+      node = LiteGraph.createNode(edit.type)
+      app.graph.add(node)
+    }
+    for (const [name, value] of Object.entries(edit.widgets ?? {}))
+      node.widgets.find(w => w.name === name).value = value
+    Object.assign(node.properties, edit.properties ?? {})
+    if (edit.title) node.title = edit.title
+    node.pos = edit.pos
+    node.setSize(edit.size)
+  }
+  return JSON.parse(JSON.stringify(app.graph.serialize()))  // undefined would come out as null
+}"""
+PROMPT = "async () => JSON.parse(JSON.stringify((await app.graphToPrompt()).output))"
+NODES = """() => app.graph.nodes.map(node => ({
+  type: node.type,
+  known: node.type in LiteGraph.registered_node_types,
+  marked: !!node.has_errors,
+  pictures: (node.imgs ?? []).map(image => [image.naturalWidth, image.naturalHeight]),
+  box: Array.from(node.getBounding()),
+}))"""
+LOADED = "image => image.complete && image.naturalWidth > 0"
+ACTIVE = "() => app.extensionManager.workflow.activeWorkflow?.path"
+# A second workflow of the same name gets a number behind it.
+OPENED = """([name, before]) => {
+  const open = app.extensionManager.workflow.activeWorkflow
+  return open?.path !== before && open.filename.startsWith(name)
+}"""
+SELECT = "type => app.canvas.selectNode(app.graph.nodes.find(node => node.type === type))"
+SET = "([key, value]) => app.extensionManager.setting.set(key, value)"
+SHOW = """([x, y]) => {
+  app.canvas.deselectAll()
+  app.canvas.ds.scale = 1
+  app.canvas.ds.offset = [x, y]
+  app.canvas.setDirty(true, true)
+}"""
+END = """(seconds) => new Promise((resolve, reject) => {
+  const say = (event) => reject(new Error(event.detail.exception_message ?? event.type))
+  app.api.addEventListener('execution_success', () => resolve(true), {once: true})
+  app.api.addEventListener('execution_error', say, {once: true})
+  app.api.addEventListener('execution_interrupted', say, {once: true})
+  setTimeout(() => reject(new Error(`no end of the run within ${seconds} s`)), 1000 * seconds)
+})"""
+PLAYER = """() => {
+  const players = [...document.querySelectorAll('audio')]
+  return players.find(player => player.src.includes('type=output') && player.duration > 0)
+}"""
+LISTEN = """async (player) => {
+  const answer = await fetch(player.src)
+  const sound = await new OfflineAudioContext(2, 1, 32000).decodeAudioData(await answer.arrayBuffer())
+  const peak = Math.max(...Array.from({length: sound.numberOfChannels},
+    (_, i) => sound.getChannelData(i).reduce((most, x) => Math.max(most, Math.abs(x)), 0)))
+  await player.play()
+  const started = await new Promise(resolve => {
+    player.addEventListener('timeupdate', () => player.currentTime > 0 && resolve(true))
+    setTimeout(() => resolve(false), 5000)
+  })
+  player.pause()
+  return {shown: player.duration, seconds: sound.duration, channels: sound.numberOfChannels, peak, started}
+}"""
+DROP = """async (player) => {
+  const blob = await (await fetch(player.src)).blob()
+  await app.handleFile(new File([blob], 'dropped.flac', {type: 'audio/flac'}))
+}"""
+
+
+def find_chromium() -> str:
+    """The path of a Chromium; FileNotFoundError with the remedy when there is none."""
+    for name in NAMES:
+        path = shutil.which(name)
+        if path:
+            return path
+    raise FileNotFoundError(f"The browser tests need one of {', '.join(NAMES)} on the PATH.")
+
+
+@contextmanager
+def open_frontend(url: str, node_type: str, width: int = 1600, height: int = 1000) -> Iterator[Frontend]:
+    """A page of the ComfyUI at ``url``, ready and quiet, once it knows ``node_type``."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(ARGUMENTS))
+        try:
+            page = browser.new_page(viewport={"width": width, "height": height})
+            frontend = Frontend(page)
+            page.goto(url)
+            page.wait_for_function(READY, arg=node_type, timeout=180_000)
+            # ComfyUI's own first workflow looks for its models outside, and complains about that.
+            page.wait_for_load_state("networkidle")
+            frontend.complaints.clear()
+            yield frontend
+        finally:
+            browser.close()
+
+
+class Frontend:
+    """One page of ComfyUI and the words the tests are written in."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        self._answered: set[str] = set()
+        page.on("console", self._on_console)
+        page.on("response", self._on_response)
+        page.on("pageerror", lambda error: self.complaints.append(f"exception: {error}"))
+        page.on("requestfailed", lambda request: self._on_failure(request.url, request.failure))
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        url = message.location.get("url", "")
+        missing = message.text.startswith("Failed to load resource") and ABSENT_BY_DESIGN.search(_path(url))
+        if message.type == "error" and not missing:
+            self.complaints.append(f"console: {message.text} ({url})")
+
+    def _on_response(self, response: Response) -> None:
+        self._answered.add(response.url)
+        if response.status >= 400 and not ABSENT_BY_DESIGN.search(_path(response.url)):
+            self.complaints.append(f"{response.status}: {response.url}")
+
+    def _on_failure(self, url: str, failure: str | None) -> None:
+        # The page may leave an answer unread: a player does that with a file whose head is enough.
+        if url not in self._answered:
+            self.complaints.append(f"{failure}: {url}")
+
+    def open(self, graph: dict, name: str) -> None:
+        """Open a workflow in the UI format."""
+        self.page.evaluate(LOAD, [graph, name])
+
+    def convert(self, prompt: dict, name: str, edits: list[dict[str, Any]]) -> dict:
+        """Open a workflow in the API format, apply edits, and return it in the UI format.
+
+        An edit has ``id`` of a node (a new one of ``type`` is made when there is none), ``pos``,
+        ``size`` and perhaps ``title``, ``widgets`` and ``properties``.
+        """
+        return self.page.evaluate(CONVERT, [prompt, name, edits])
+
+    def open_template(self, name: str, pack: str) -> None:
+        """Open a workflow of a pack as a user does, by its card in the template browser."""
+        self.page.get_by_role("button", name="Templates").first.click()
+        self.page.get_by_text(pack, exact=True).first.click()
+        card = self.page.get_by_test_id(f"template-workflow-{name}")
+        self.page.wait_for_function(LOADED, arg=card.locator("img").first.element_handle())
+        before = self.page.evaluate(ACTIVE)
+        card.click()
+        self.page.wait_for_function(OPENED, arg=[name, before])
+        card.wait_for(state="hidden")
+
+    def help(self, node_type: str) -> str:
+        """The text of a node's help page, opened by the node's info button."""
+        self.page.evaluate(SELECT, node_type)
+        self.page.get_by_test_id("info-button").click()
+        table = self.page.locator(".node-help-content table").first
+        table.wait_for()
+        return self.page.locator(".node-help-content").first.inner_text()
+
+    def troubles(self) -> str:
+        """What ComfyUI shows as wrong with the open workflow: its error tab, "" when there is none."""
+        self.page.wait_for_timeout(300)  # it looks for missing files after the workflow has opened
+        tab = self.page.get_by_test_id("panel-tab-errors")
+        overlay = self.page.get_by_test_id("error-overlay-see-errors")
+        if not (tab.is_visible() or overlay.is_visible()):
+            return ""
+        (tab if tab.is_visible() else overlay).click()
+        self.page.wait_for_timeout(300)
+        return self.page.get_by_test_id("properties-panel").inner_text()
+
+    def prompt(self) -> dict:
+        """The open workflow in the API format, as Run would send it."""
+        return self.page.evaluate(PROMPT)
+
+    def nodes(self) -> list[dict]:
+        """Every node's type, whether it is known, whether it is marked red, pictures, box."""
+        return self.page.evaluate(NODES)
+
+    def run(self, seconds: int = 240) -> None:
+        """Press Run and wait for the end; Playwright's Error with the reason when it fails."""
+        end = self.page.evaluate_handle(f"(seconds) => ({{end: ({END})(seconds)}})", seconds)
+        self.page.get_by_test_id("queue-button").click()
+        end.evaluate("({end}) => end")
+
+    @contextmanager
+    def nodes_2(self) -> Iterator[None]:
+        """Show nodes as ComfyUI's newer, HTML kind ("Nodes 2.0") for a while."""
+        self.page.evaluate(SET, ["Comfy.VueNodes.Enabled", True])
+        try:
+            yield
+        finally:
+            self.page.evaluate(SET, ["Comfy.VueNodes.Enabled", False])
+
+    def listen(self) -> dict:
+        """Play the saved sound on the page; what the player shows and what the file holds."""
+        return self._player().evaluate(LISTEN)
+
+    def drop_saved_sound(self) -> None:
+        """Drop the saved sound file on the page, which opens the workflow inside it."""
+        self._player().evaluate(DROP)
+
+    def _player(self) -> Any:
+        return self.page.wait_for_function(PLAYER, timeout=90_000)
+
+    def picture(self, path: Path, margin: int = 24) -> None:
+        """Write a screenshot of the graph alone, one pixel of the page per unit of the graph."""
+        boxes = [node["box"] for node in self.nodes()]
+        left, top = min(box[0] for box in boxes) - margin, min(box[1] for box in boxes) - margin
+        right = max(box[0] + box[2] for box in boxes) + margin
+        bottom = max(box[1] + box[3] for box in boxes) + margin
+        x, y = 80, 140  # right of the side bar, below the menus
+        # Below and right of the graph there is room for what floats there.
+        size = {"width": round(right - left) + x + 40, "height": round(bottom - top) + y + 300}
+        self.page.set_viewport_size(size)
+        self.page.evaluate(SHOW, [x - left, y - top])
+        self.page.wait_for_timeout(1000)
+        clip = {"x": x, "y": y, "width": right - left, "height": bottom - top}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.page.screenshot(path=path, clip=clip)
+
+
+def read_json(path: Path) -> dict:
+    """The object in a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _path(url: str) -> str:
+    return re.sub(r"^\w+://[^/]+", "", url).partition("?")[0]
