@@ -61,8 +61,8 @@ NANO = Plan(
         "melody": _lm(128, 4, 4, _TEXT, card=512, melody=True),
     },
     lm_recipes={
-        "text": LMRecipe(steps=3500, batch=8, long_from=0.85, loops=(1218, 0.8)),
-        "melody": LMRecipe(steps=3500, batch=6, long_from=0.85, loops=(1036, 0.8)),
+        "text": LMRecipe(steps=3500, batch=8, long_from=0.85, loops=(0, 0.8)),
+        "melody": LMRecipe(steps=3500, batch=6, long_from=0.85, loops=(0, 0.8)),
     },
 )
 _TINY_TEXT = TextShape(width=16, layers=1, heads=2, ffn=32)
