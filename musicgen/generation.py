@@ -223,6 +223,8 @@ def generate_codes(
     """
     given = list(melodies or [])
     _check_request(config, batch_size, given, prompt)
+    if config.chroma is not None:
+        given = [None if m is None else m.for_config(config.chroma) for m in given]
     prompt_frames = 0 if prompt is None else prompt.shape[2]
     windows = plan_windows(params, config.frame_rate, prompt_frames)
     branches = _plan_branches(positive, negative, params, any(m is not None for m in given))
@@ -320,13 +322,12 @@ def _window_chroma(request: _Request, window: Window) -> list[Tensor | None]:
     chroma = request.config.chroma
     if chroma is None:
         return []
-    fitted = [None if m is None else m.for_config(chroma) for m in request.melodies]
     if len(request.windows) == 1:
-        return [None if m is None else m.chroma for m in fitted]
+        return [None if m is None else m.chroma for m in request.melodies]
     rate = request.config.frame_rate
     first = window.first * chroma.sample_rate // rate
     length = request.windows[0].num_frames * chroma.sample_rate // rate
-    return [None if m is None else m.window(first, length) for m in fitted]
+    return [None if m is None else m.window(first, length) for m in request.melodies]
 
 
 def memory_required(

@@ -79,7 +79,7 @@ class MusicGen:
         )
 
     def encode(self, audio: Tensor, sample_rate: int) -> Tensor:
-        """Audio `[B, C, L]` of any rate, mono or stereo -> codes `[B, K, T]`."""
+        """Audio `[B, C, L]` of any rate and channel count -> codes `[B, K, T]`."""
         return self.codec.encode(audio, sample_rate).cpu()
 
     def decode(self, codes: Tensor) -> Tensor:

@@ -71,3 +71,11 @@ def checkpoint_copy(tmp_path: Path) -> Callable[[str], Path]:
         return Path(shutil.copytree(GOLDEN / "checkpoints" / name, tmp_path / name))
 
     return copy
+
+
+@pytest.fixture(scope="session")
+def comfyui() -> Path:
+    """The ComfyUI that the servers of the host and browser tests run."""
+    folder = Path(os.environ.get("COMFYUI_DIR") or ROOT / ".host" / "ComfyUI")
+    assert (folder / "main.py").is_file(), f"no ComfyUI in {folder}; `python quickstart.py test` fetches it"
+    return folder

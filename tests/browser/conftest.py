@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,11 +21,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+def server(tmp_path_factory: pytest.TempPathFactory, comfyui: Path) -> Iterator[ComfyServer]:
     base = tmp_path_factory.mktemp("browser")
     prepare_base(base, ROOT)
-    comfyui = Path(os.environ.get("COMFYUI_DIR") or ROOT / ".host" / "ComfyUI")
-    assert (comfyui / "main.py").is_file(), f"no ComfyUI in {comfyui}; `python quickstart.py test` fetches it"
     with ComfyServer(base, comfyui) as server:
         yield server
 

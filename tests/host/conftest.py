@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import wave
 from collections.abc import Callable, Iterator, Sequence
@@ -94,11 +93,9 @@ def decode(data: bytes) -> tuple[np.ndarray, int]:
 
 
 @pytest.fixture(scope="session")
-def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
+def host(tmp_path_factory: pytest.TempPathFactory, comfyui: Path) -> Iterator[Host]:
     base = tmp_path_factory.mktemp("comfyui")
     prepare_base(base, ROOT)
-    comfyui = Path(os.environ.get("COMFYUI_DIR") or ROOT / ".host" / "ComfyUI")
-    assert (comfyui / "main.py").is_file(), f"no ComfyUI in {comfyui}; `python quickstart.py test` fetches it"
     elsewhere = base / "elsewhere" / "musicgen"
     shutil.copytree(ROOT / "models" / "musicgen-untrained", elsewhere / "family" / "small")
     paths = base / "extra_model_paths.yaml"
