@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..audio import resample
-from ..training.composer import CHORDS, DRUM_PATTERNS, GENRES, LEADS, TEMPI, SongPlan
+from ..training.composer import CHORDS, DRUM_PATTERNS, GENRES, KEYS, LEADS, TEMPI, SongPlan
 from .rhythm import log_mel, onset_autocorrelation
 from .tonality import pitch_classes
 
@@ -30,7 +30,7 @@ ATTRIBUTES: dict[str, tuple[object, ...]] = {
     "drum_pattern": tuple(DRUM_PATTERNS),
     "genre": tuple(GENRES),
     "tempo_bpm": tuple(TEMPI.values()),
-    "key": tuple((key, mode) for key in range(12) for mode in ("major", "minor")),
+    "key": tuple((key, mode) for key in KEYS for mode in ("major", "minor")),
 }
 """What a probe tells, and the answers it chooses from."""
 _MELS, _GROUPS, _MODULATIONS, _LAGS = 64, 8, 24, 150
@@ -67,7 +67,7 @@ def clip_statistics(audio: Tensor, sample_rate: int) -> Tensor:
 class Probe(nn.Module):
     """Statistics in, one choice per attribute out: a hidden layer, and a linear head for each.
 
-    The key has a head of its own, that sees the pitch classes from each of the 12 possible homes.
+    The key has a head of its own, that sees the pitch classes from each possible home.
     """
 
     mean: Tensor
@@ -94,7 +94,7 @@ class Probe(nn.Module):
         hidden = F.dropout(self.embed(statistics), self.dropout, self.training)
         logits = {name: head(hidden) for name, head in self.heads.items()}
         profiles = statistics[:, _STATISTICS:].unflatten(1, (2, 12))
-        homes = torch.stack([profiles.roll(-key, dims=-1).flatten(1) for key in range(12)], dim=1)
+        homes = torch.stack([profiles.roll(-key, dims=-1).flatten(1) for key in KEYS], dim=1)
         logits["key"] = self.home(homes).flatten(1)
         return logits
 

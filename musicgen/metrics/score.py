@@ -21,11 +21,11 @@ _PROBED = {
     "drums": "drums present or not",
     "bass": "bass present or not",
     "lead": "lead instrument, of 8",
-    "chords": "chord instrument, of 4",
+    "chords": "chord instrument, of 2",
     "drum_pattern": "drum pattern, of 5",
     "genre": "genre, of 9",
     "tempo_bpm": "tempo, of 6, by the probe",
-    "key": "key, of 24, by the probe",
+    "key": "key, of 12, by the probe",
 }
 _CHUNK = 32
 

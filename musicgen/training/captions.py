@@ -12,7 +12,7 @@ from functools import cache
 
 import numpy as np
 
-from .composer import TEMPI, SongPlan, pick
+from .composer import KEYS, TEMPI, SongPlan, pick
 
 Labels = dict[str, object]
 # Attribute -> value -> wordings. No wording stands for two values of an attribute.
@@ -49,9 +49,7 @@ WORDINGS: dict[str, dict[object, tuple[str, ...]]] = {
     },
     "chords": {
         "pad": ("pads", "synth pads", "warm pads"),
-        "strings": ("strings", "violins", "lush strings"),
         "piano": ("piano", "grand piano"),
-        "harp": ("harp", "soft harp"),
     },
     "bass_style": {
         "bass guitar": ("bass guitar", "electric bass", "round bass"),
@@ -70,20 +68,7 @@ WORDINGS: dict[str, dict[object, tuple[str, ...]]] = {
         False: ("no drums", "without drums", "no percussion", "without percussion"),
     },
 }
-_NAMES = (
-    ("c",),
-    ("c sharp", "d flat"),
-    ("d",),
-    ("d sharp", "e flat"),
-    ("e",),
-    ("f",),
-    ("f sharp", "g flat"),
-    ("g",),
-    ("g sharp", "a flat"),
-    ("a",),
-    ("a sharp", "b flat"),
-    ("b",),
-)
+_NAMES = dict(zip(KEYS, ("c", "d", "e", "f", "g", "a"), strict=True))
 _NOUNS = ("song", "track", "tune", "music", "piece", "instrumental")
 _TEMPO = ("{} bpm", "at {} bpm", "tempo {} bpm", "bpm: {}", "a tempo of {} bpm")
 _KEY = ("in {}", "in the key of {}", "key of {}", "key: {}")
@@ -120,10 +105,9 @@ def pace_of(tempo_bpm: int) -> str:
     return "slow" if tempo_bpm < 90 else "medium" if tempo_bpm < 115 else "fast"
 
 
-def key_name(key: int, mode: str, spelling: int = 0) -> str:
-    """For example `c sharp major`; black keys have two spellings."""
-    names = _NAMES[key]
-    return f"{names[spelling % len(names)]} {mode}"
+def key_name(key: int, mode: str) -> str:
+    """For example `c major`."""
+    return f"{_NAMES[key]} {mode}"
 
 
 def _article(words: str) -> str:
@@ -164,14 +148,14 @@ def describe(plan: SongPlan, rng: np.random.Generator, odds: CaptionOdds = DEFAU
     parts = []
     if "lead" in named:
         parts.append(pick(rng, _LEAD).format(pick(rng, WORDINGS["lead"][plan.lead])))
-    if "chords" in named:
+    if "chords" in named and plan.chords is not None:
         parts.append(pick(rng, _CHORDS).format(pick(rng, WORDINGS["chords"][plan.chords])))
     parts += [_part(plan, name, rng) for name in ("bass", "drums") if name in named]
     tail = []
     if "tempo" in named:
         tail.append(pick(rng, _TEMPO).format(plan.tempo_bpm))
     if "key" in named:
-        tail.append(pick(rng, _KEY).format(key_name(plan.key, plan.mode, int(rng.integers(2)))))
+        tail.append(pick(rng, _KEY).format(key_name(plan.key, plan.mode)))
     for words in (parts, tail):
         rng.shuffle(words)
     if rng.random() < 0.3:
@@ -195,10 +179,9 @@ def _phrases() -> tuple[re.Pattern[str], dict[str, tuple[str, object]]]:
         for value, wordings in values.items()
         for words in wordings
     }
-    for key, names in enumerate(_NAMES):
-        for name in names:
-            for mode in ("major", "minor"):
-                meaning[f"{name} {mode}"] = ("key", (key, mode))
+    for key in KEYS:
+        for mode in ("major", "minor"):
+            meaning[key_name(key, mode)] = ("key", (key, mode))
     longest = sorted(meaning, key=len, reverse=True)
     return re.compile(r"\b(?:" + "|".join(map(re.escape, longest)) + r"|\d+)\b"), meaning
 
@@ -229,6 +212,6 @@ def read_caption(caption: str) -> Labels:
 def vocabulary() -> list[str]:
     """Every word and sign that a caption can hold, sorted."""
     phrases = [words for values in WORDINGS.values() for wordings in values.values() for words in wordings]
-    phrases += [name for names in _NAMES for name in names] + [*_NOUNS, *_TEMPO, *_KEY, *_LEAD, *_CHORDS]
+    phrases += [*_NAMES.values(), *_NOUNS, *_TEMPO, *_KEY, *_LEAD, *_CHORDS]
     phrases += ["a an major minor with featuring and , :", " ".join(map(str, TEMPI.values()))]
     return sorted(set(re.findall(r"[a-z0-9]+|[,:]", " ".join(phrases))))

@@ -7,7 +7,7 @@ Training, validation and test songs come from disjoint ranges of seeds.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import get_context
 
 import numpy as np
@@ -19,7 +19,8 @@ from .synth import render_stem
 SAMPLE_RATE = 16000
 # First seeds of the parts; a part has ten million songs.
 SPLITS = {"train": 0, "valid": 10_000_000, "test": 20_000_000}
-_RMS, _PEAK = 0.13, 0.75
+# Loudest sample of any song is below 0.95.
+_LEVEL = np.float32(0.78)
 
 
 @dataclass(frozen=True)
@@ -37,37 +38,29 @@ class Song:
         return describe(self.labels, rng, odds)
 
 
-def make_song(seed: int, seconds: float = 6.0, sample_rate: int = SAMPLE_RATE, loop: bool = False) -> Song:
+def write_score(seed: int, num_frames: int) -> tuple[SongPlan, dict[str, list[Note]]]:
+    """The labels of song number `seed`, and the notes that start in its first frames, by stem."""
+    rng = np.random.Generator(np.random.PCG64(seed))
+    plan = draw_plan(rng)
+    return plan, compose(plan, num_frames, rng)
+
+
+def make_song(seed: int, seconds: float = 6.0, sample_rate: int = SAMPLE_RATE) -> Song:
     """Make song number `seed`, the first `seconds` of it; `sample_rate` must be a multiple of 50.
 
-    loop: play its first bar over and over; an easier song, with the same labels.
-    Songs have an RMS of 0.13, or less where their peak would exceed 0.75.
+    The same note is the same samples in every song: none is made louder or softer than it comes out.
     """
     if sample_rate % FRAME_RATE:
         raise ValueError(f"sample_rate is {sample_rate}; allowed are multiples of {FRAME_RATE}, for example 16000.")
-    rng = np.random.Generator(np.random.PCG64(seed))
-    plan = draw_plan(rng)
     num_samples = round(seconds * sample_rate)
-    notes_end = -(-num_samples * FRAME_RATE // sample_rate)
-    notes = compose(plan, notes_end, rng)
-    if loop:
-        notes = {name: _looped(part, 4 * plan.beat_frames, notes_end) for name, part in notes.items()}
+    plan, notes = write_score(seed, -(-num_samples * FRAME_RATE // sample_rate))
     voices = {"lead": plan.lead, "chords": plan.chords, "bass": plan.bass_style, "drums": None}
     stems = {name: render_stem(name, voices[name], notes[name], num_samples, sample_rate) for name in notes}
-    mix = sum(stems.values())
-    level = np.sqrt(np.mean(np.square(mix)))
-    gain = np.float32(min(_RMS / max(level, 1e-6), _PEAK / max(np.abs(mix).max(), 1e-6)))
-    stems = {name: stem * gain for name, stem in stems.items()}
-    return Song(seed, mix * gain, stems, plan, sample_rate)
+    stems = {name: stem * _LEVEL for name, stem in stems.items()}
+    return Song(seed, np.sum(list(stems.values()), axis=0), stems, plan, sample_rate)
 
 
-def _looped(notes: list[Note], bar: int, end: int) -> list[Note]:
-    first = [note for note in notes if note.start < bar]
-    starts = range(0, end, bar)
-    return [replace(n, start=n.start + at) for at in starts for n in first if n.start + at < end]
-
-
-def _job(job: tuple[int, float, int, bool]) -> Song:
+def _job(job: tuple[int, float, int]) -> Song:
     return make_song(*job)
 
 
@@ -76,11 +69,10 @@ def make_songs(
     seconds: float = 6.0,
     sample_rate: int = SAMPLE_RATE,
     *,
-    loop: bool = False,
     workers: int = 0,
 ) -> Iterator[Song]:
     """Songs in the order of their seeds, made by `workers` other processes (0: by this one)."""
-    jobs = ((seed, seconds, sample_rate, loop) for seed in seeds)
+    jobs = ((seed, seconds, sample_rate) for seed in seeds)
     if workers == 0:
         yield from map(_job, jobs)
         return

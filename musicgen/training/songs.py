@@ -65,22 +65,20 @@ def _label_path(folder: Path, part: int) -> Path:
     return folder / f"labels-{part:04d}.json"
 
 
-def render_songs(
-    folder: Path, split: str, count: int, seconds: float, workers: int = 0, *, loop: bool = False
-) -> SongStore:
+def render_songs(folder: Path, split: str, count: int, seconds: float, workers: int = 0) -> SongStore:
     """Render the first `count` songs of a part of the corpus into `folder`, those that are not there yet."""
     num_parts = -(-count // PART)
     progress = Progress(f"songs ({split})", count)
     for part in range(num_parts):
         if not _label_path(folder, part).is_file():
-            _render_part(folder, split, part, min(PART, count - part * PART), seconds, workers, loop)
+            _render_part(folder, split, part, min(PART, count - part * PART), seconds, workers)
         progress.update(min(count, (part + 1) * PART))
     return SongStore(folder, count)
 
 
-def _render_part(folder: Path, split: str, part: int, count: int, seconds: float, workers: int, loop: bool) -> None:
+def _render_part(folder: Path, split: str, part: int, count: int, seconds: float, workers: int) -> None:
     audio, labels, chroma = [], [], []
-    for song in make_songs(split_seeds(split, count, part * PART), seconds, loop=loop, workers=workers):
+    for song in make_songs(split_seeds(split, count, part * PART), seconds, workers=workers):
         audio.append(song.audio.astype(np.float16))
         labels.append({"seed": song.seed, **vars(song.labels)})
         melody = sum(song.stems[name] for name in MELODY_STEMS)

@@ -19,9 +19,9 @@ _VOICE_SECONDS = 3.5
 _HIT_SECONDS = 0.3
 # Loudness of a voice: RMS of its loudest 0.2 s.
 _NOTE_RMS = 0.1
-_GAINS = {"lead": 1.0, "chords": 0.3, "bass": 0.75, "drums": 0.75}
+_GAINS = {"lead": 1.0, "chords": 0.22, "bass": 0.9, "drums": 0.8}
 # Seconds that a note sounds on after its end.
-_RELEASE = {"pad": 0.2, "strings": 0.12, "harp": 0.4, "piano": 0.08, "bells": 0.5, "guitar": 0.06}
+_RELEASE = {"pad": 0.1, "piano": 0.06, "bells": 0.1, "guitar": 0.05}
 
 
 def _noise(seed: int, num_samples: int, low: float, high: float, rate: int) -> Wave:
@@ -43,41 +43,34 @@ def _partials(phase: Wave, hertz: float, rate: int, ratios: list[float], amplitu
     return total
 
 
-def _vibrato(hertz: float, t: Wave, speed: float, depth: float, delay: float = 0.15) -> Wave:
-    """Phase in cycles of a tone whose pitch swings by `depth` (relative), growing after `delay` seconds."""
-    grown = depth * np.clip((t - delay) / 0.2, 0, 1)
-    return hertz * t + hertz * grown * (1 - np.cos(2 * np.pi * speed * t)) / (2 * np.pi * speed)
-
-
 def _attack(t: Wave, seconds: float) -> Wave:
     return np.clip(t / seconds, 0, 1)
 
 
 def _flute(hertz: float, t: Wave, rate: int) -> Wave:
-    """Almost a sine, with vibrato and breath."""
-    tone = _partials(_vibrato(hertz, t, 5.0, 0.012), hertz, rate, [1, 2, 3], [1, 0.12, 0.04])
-    breath = 0.09 * _noise(1, len(t), 1200, 3500, rate)
-    swell = 1 - 0.2 * np.clip((t - 0.15) / 0.2, 0, 1) * (1 - np.cos(2 * np.pi * 5.0 * t)) / 2
-    return (tone * swell + breath) * _attack(t, 0.07)
+    """Almost a sine, that swells and trembles, with breath."""
+    tone = _partials(hertz * t, hertz, rate, [1, 2], [1, 0.12])
+    tremble = 1 - 0.35 * np.clip((t - 0.1) / 0.2, 0, 1) * (1 - np.cos(2 * np.pi * 5.0 * t)) / 2
+    return (tone * tremble + 0.03 * _noise(1, len(t), 1200, 3500, rate)) * _attack(t, 0.06)
 
 
 def _clarinet(hertz: float, t: Wave, rate: int) -> Wave:
     """Odd partials only, steady."""
-    ratios = [float(n) for n in range(1, 16, 2)]
-    return _partials(hertz * t, hertz, rate, ratios, [n**-0.8 for n in ratios]) * _attack(t, 0.035)
+    ratios = [1.0, 3.0, 5.0, 7.0]
+    return _partials(hertz * t, hertz, rate, ratios, [n**-0.9 for n in ratios]) * _attack(t, 0.03)
 
 
 def _trumpet(hertz: float, t: Wave, rate: int) -> Wave:
     """A saw that swells and opens slowly."""
-    ratios = [float(n) for n in range(1, 15)]
+    ratios = [float(n) for n in range(1, 7)]
     closed = 0.1 + 0.9 * np.exp(-t / 0.07)
-    amplitudes: list[float | Wave] = [n**-0.35 * np.exp(-closed * (n - 1)) for n in ratios]
-    return _partials(_vibrato(hertz, t, 5.5, 0.004, 0.3), hertz, rate, ratios, amplitudes) * _attack(t, 0.1)
+    amplitudes: list[float | Wave] = [n**-0.3 * np.exp(-closed * (n - 1)) for n in ratios]
+    return _partials(hertz * t, hertz, rate, ratios, amplitudes) * _attack(t, 0.08)
 
 
 def _plucked(hertz: float, t: Wave, rate: int, *, place: float, seconds: float, dull: float) -> Wave:
     """A string plucked at `place`: upper partials die first."""
-    ratios = [float(n) for n in range(1, 17)]
+    ratios = [float(n) for n in range(1, 9)]
     amplitudes: list[float | Wave] = [
         abs(np.sin(np.pi * n * place)) / n**dull * np.exp(-t * (1 + 0.3 * (n - 1)) / seconds) for n in ratios
     ]
@@ -89,56 +82,37 @@ def _guitar(hertz: float, t: Wave, rate: int) -> Wave:
     return _plucked(hertz, t, rate, place=0.14, seconds=0.28, dull=0.6)
 
 
-def _harp(hertz: float, t: Wave, rate: int) -> Wave:
-    """A soft string."""
-    return _plucked(hertz, t, rate, place=0.45, seconds=0.7, dull=1.6)
-
-
 def _bells(hertz: float, t: Wave, rate: int) -> Wave:
     """Inharmonic partials, ringing on."""
-    amplitudes: list[float | Wave] = [
-        level * np.exp(-t / seconds) for level, seconds in ((1, 1.2), (0.7, 0.8), (0.35, 0.35), (0.2, 0.15))
-    ]
-    return _partials(hertz * t, hertz, rate, [1.0, 2.76, 5.4, 8.93], amplitudes) * _attack(t, 0.002)
+    amplitudes: list[float | Wave] = [level * np.exp(-t / seconds) for level, seconds in ((1, 0.5), (0.35, 0.25))]
+    return _partials(hertz * t, hertz, rate, [1.0, 2.76], amplitudes) * _attack(t, 0.002)
 
 
 def _electric_piano(hertz: float, t: Wave, rate: int) -> Wave:
     """FM with a fading index and a deep tremolo."""
-    index = 0.5 + 1.8 * np.exp(-t / 0.2)
+    index = 0.3 + 1.2 * np.exp(-t / 0.2)
     tone = np.sin(2 * np.pi * hertz * t + index * np.sin(2 * np.pi * hertz * t))
-    tine = 0.3 * np.exp(-t / 0.04) * np.sin(2 * np.pi * min(7 * hertz, 0.4 * rate) * t)
-    tremolo = 1 - 0.5 * (1 - np.cos(2 * np.pi * 6.25 * t)) / 2
-    return (tone + tine) * tremolo * np.exp(-t / 0.9) * _attack(t, 0.004)
+    tremolo = 1 - 0.7 * (1 - np.cos(2 * np.pi * 6.25 * t)) / 2
+    return tone * tremolo * np.exp(-t / 0.9) * _attack(t, 0.004)
 
 
 def _organ(hertz: float, t: Wave, rate: int) -> Wave:
     """Drawbars, at once and without decay."""
-    bars: list[float | Wave] = [0.9, 1, 0.6, 0.5, 0.3, 0.4]
-    return _partials(hertz * t, hertz, rate, [0.5, 1, 1.5, 2, 3, 4], bars) * _attack(t, 0.008)
+    bars: list[float | Wave] = [0.8, 1, 0.6, 0.4]
+    return _partials(hertz * t, hertz, rate, [0.5, 1, 1.5, 2], bars) * _attack(t, 0.008)
 
 
 def _synth(hertz: float, t: Wave, rate: int) -> Wave:
-    """A pulse wave of moving width, cut by a fast tremolo."""
-    ratios = [float(n) for n in range(1, 20)]
-    width = 0.25 + 0.12 * np.sin(2 * np.pi * 1.5625 * t)
-    amplitudes: list[float | Wave] = [n**-0.8 * np.sin(np.pi * n * width) for n in ratios]
+    """A saw cut by a fast tremolo."""
+    ratios = [float(n) for n in range(1, 6)]
     gate = 0.55 + 0.45 * np.clip(3 * np.cos(2 * np.pi * 12.5 * t), -1, 1)
-    return _partials(hertz * t, hertz, rate, ratios, amplitudes) * gate * _attack(t, 0.005)
+    return _partials(hertz * t, hertz, rate, ratios, [n**-0.8 for n in ratios]) * gate * _attack(t, 0.005)
 
 
 def _pad(hertz: float, t: Wave, rate: int) -> Wave:
-    """Two detuned dull saws, slow."""
-    ratios = [float(n) for n in range(1, 9)]
-    levels: list[float | Wave] = [n**-1.8 for n in ratios]
-    pair = [_partials(hertz * (1 + detune) * t, hertz, rate, ratios, levels) for detune in (-0.0015, 0.0015)]
-    return (pair[0] + pair[1]) * _attack(t, 0.12)
-
-
-def _strings(hertz: float, t: Wave, rate: int) -> Wave:
-    """A bright bowed section."""
-    ratios = [float(n) for n in range(1, 15)]
-    levels: list[float | Wave] = [n**-0.9 for n in ratios]
-    return _partials(_vibrato(hertz, t, 6.0, 0.006, 0.0), hertz, rate, ratios, levels) * _attack(t, 0.08)
+    """A dull saw, slow."""
+    ratios = [1.0, 2.0, 3.0]
+    return _partials(hertz * t, hertz, rate, ratios, [n**-1.8 for n in ratios]) * _attack(t, 0.08)
 
 
 def _piano(hertz: float, t: Wave, rate: int) -> Wave:
@@ -153,8 +127,8 @@ def _bass_guitar(hertz: float, t: Wave, rate: int) -> Wave:
 
 def _synth_bass(hertz: float, t: Wave, rate: int) -> Wave:
     """A steady saw through a closing filter."""
-    ratios = [float(n) for n in range(1, 13)]
-    closed = 0.45 - 0.3 * np.exp(-t / 0.15)
+    ratios = [float(n) for n in range(1, 9)]
+    closed = 0.5 - 0.3 * np.exp(-t / 0.15)
     amplitudes: list[float | Wave] = [np.exp(-closed * (n - 1)) / n**0.5 for n in ratios]
     return _partials(hertz * t, hertz, rate, ratios, amplitudes) * _attack(t, 0.004)
 
@@ -169,9 +143,7 @@ _VOICES: dict[str, Callable[[float, Wave, int], Wave]] = {
     "organ": _organ,
     "synth": _synth,
     "pad": _pad,
-    "strings": _strings,
     "piano": _piano,
-    "harp": _harp,
     "bass guitar": _bass_guitar,
     "synth bass": _synth_bass,
 }
@@ -231,9 +203,9 @@ def render_stem(stem: str, voice: str | None, notes: list[Note], num_samples: in
     hop = rate // FRAME_RATE
     fade = _fade(int(_RELEASE.get(voice or "", 0.04) * rate))
     out = np.zeros(num_samples + int((_VOICE_SECONDS + 1) * rate), dtype=np.float32)
+    gain = np.float32(_GAINS[stem])
     for note in notes:
         start = note.start * hop
-        gain = np.float32(_GAINS[stem] * note.velocity)
         if isinstance(note.pitch, str):
             hit = render_drum(note.pitch, rate)
             out[start : start + len(hit)] += gain * hit

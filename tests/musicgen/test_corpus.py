@@ -15,7 +15,8 @@ from musicgen.metrics.rhythm import pulse_strength, tempo_of
 from musicgen.metrics.tonality import in_key_energy
 from musicgen.training.captions import CaptionOdds, describe, key_name, pace_of, read_caption, vocabulary
 from musicgen.training.composer import GENRES, LEADS, TEMPI, compose, draw_plan
-from musicgen.training.corpus import SAMPLE_RATE, Song, make_song, make_songs, split_seeds
+from musicgen.training.corpus import SAMPLE_RATE, Song, make_song, make_songs, split_seeds, write_score
+from musicgen.training.roll import DRUMS, MARKS, piano_roll, unpack
 
 
 def numpy_rng(seed: int) -> np.random.Generator:
@@ -46,26 +47,32 @@ def test_songs_of_other_processes_are_the_same_songs():
     assert all(np.array_equal(a.audio, b.audio) and a.labels == b.labels for a, b in zip(here, there, strict=True))
 
 
-def test_a_short_song_is_the_beginning_of_a_long_one_but_for_its_loudness():
+def test_a_short_song_is_the_beginning_of_a_long_one():
     short, long = make_song(3, 3.0), make_song(3, 6.0)
-    part = long.audio[: len(short.audio)]
-    scale = np.dot(short.audio, part) / np.dot(part, part)
-    assert np.allclose(short.audio, scale * part, atol=1e-5)
+    assert np.array_equal(short.audio, long.audio[: len(short.audio)])
     assert short.labels == long.labels
 
 
-def test_no_song_clips_and_all_are_about_equally_loud():
+def test_no_song_clips_and_none_is_faint():
     rms = np.array([np.sqrt(np.mean(song.audio**2)) for song in songs()])
-    assert max(np.abs(song.audio).max() for song in songs()) <= 0.751
-    assert 0.05 < rms.min() and rms.max() < 0.131
-    assert rms.max() / np.percentile(rms, 10) < 1.6
+    assert max(np.abs(song.audio).max() for song in songs()) < 0.95
+    assert 0.04 < rms.min() and rms.max() < 0.2
+
+
+def test_every_bar_of_the_accompaniment_is_the_same_bar():
+    for song in make_songs(range(40), 7.0):
+        bar = 4 * song.labels.beat_frames * SAMPLE_RATE // 50
+        backing = song.audio - song.stems["lead"]
+        # The first bar has no bar before it whose notes ring into it.
+        heard = slice(bar // 4, bar)
+        assert np.allclose(backing[:bar][heard], backing[bar : 2 * bar][heard], atol=1e-4)
 
 
 def test_stems_sum_to_the_song_and_rest_where_the_labels_say_so():
     for song in songs():
         assert np.allclose(sum(song.stems.values()), song.audio, atol=1e-5)
         sounding = {name for name, stem in song.stems.items() if np.abs(stem).max() > 0.01}
-        expected = {"lead", "chords"} | {name for name in ("bass", "drums") if getattr(song.labels, name)}
+        expected = {"lead"} | {name for name in ("chords", "bass", "drums") if getattr(song.labels, name)}
         assert sounding == expected
 
 
@@ -94,7 +101,7 @@ def test_the_key_can_be_heard():
     keys = [song.labels.key for song in songs()]
     modes = [song.labels.mode for song in songs()]
     assert in_key_energy(audio(), SAMPLE_RATE, keys, modes).mean() > 0.92
-    assert in_key_energy(audio(), SAMPLE_RATE, keys[1:] + keys[:1], modes[1:] + modes[:1]).mean() < 0.7
+    assert in_key_energy(audio(), SAMPLE_RATE, keys[1:] + keys[:1], modes[1:] + modes[:1]).mean() < 0.75
 
 
 def test_every_genre_lead_and_tempo_occurs_in_either_habit():
@@ -121,11 +128,13 @@ def test_captions_say_nothing_false():
 
 
 def test_whatever_a_caption_names_can_be_read_back():
-    everything = {"genre", "mode", "pace", "tempo_bpm", "key", "lead", "chords", "bass", "drums"}
+    everything = {"genre", "mode", "pace", "tempo_bpm", "key", "lead", "bass", "drums"}
     for seed in range(500):
         rng = numpy_rng(seed)
-        caption = describe(draw_plan(rng), rng, CaptionOdds.all_named())
-        assert everything <= set(read_caption(caption)), caption
+        plan = draw_plan(rng)
+        caption = describe(plan, rng, CaptionOdds.all_named())
+        named = everything | {"chords"} if plan.chords else everything
+        assert named <= set(read_caption(caption)), caption
 
 
 def test_each_attribute_is_named_as_often_as_asked():
@@ -148,10 +157,10 @@ def test_the_vocabulary_is_small_and_holds_every_word_of_every_caption():
 
 
 def test_prompts_of_a_person_are_read_and_unknown_words_passed_over():
-    labels = read_caption("An epic FLUTE melody in C sharp minor, 125 bpm, four on the floor beat, no bass, wobbly")
+    labels = read_caption("An epic FLUTE melody in A minor, 125 bpm, four on the floor beat, no bass, wobbly")
     assert labels == {
         "lead": "flute",
-        "key": 1,
+        "key": 9,
         "mode": "minor",
         "tempo_bpm": 125,
         "drum_pattern": "dance",
@@ -159,12 +168,29 @@ def test_prompts_of_a_person_are_read_and_unknown_words_passed_over():
         "bass": False,
     }
     assert read_caption("wobbly") == {}
-    assert key_name(1, "major", 1) == "d flat major"
+    assert key_name(0, "major") == "c major"
 
 
 def test_a_sample_rate_off_the_frame_grid_is_refused():
     with pytest.raises(ValueError, match="multiples of 50"):
         make_song(0, 1.0, 16001)
+
+
+def test_the_score_says_of_each_frame_what_is_struck_in_it():
+    for seed in range(40):
+        plan, notes = write_score(seed, 400)
+        roll = unpack(piano_roll(plan, notes, 400)).astype(bool)
+
+        def frames(mark: str, roll: np.ndarray = roll) -> list[int]:
+            return np.flatnonzero(roll[:, MARKS.index(mark)]).tolist()
+
+        assert frames("beat") == list(range(0, 400, plan.beat_frames))
+        assert frames("lead struck") == sorted({note.start for note in notes["lead"]})
+        assert frames(f"lead is {plan.lead}") == list(range(400))
+        for drum in DRUMS:
+            assert frames(f"{drum} struck") == [note.start for note in notes["drums"] if note.pitch == drum]
+        sounding = {note.pitch % 12 for note in notes["bass"]}
+        assert {pitch for pitch in range(12) if frames(f"bass at {pitch}")} == sounding
 
 
 def test_the_synthesiser_is_a_hundred_times_faster_than_the_music(capsys):
