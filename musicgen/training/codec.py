@@ -43,7 +43,7 @@ NANO_CODEC = CodecConfig(
     true_skip=True,
     trim_right_ratio=1.0,
     num_codebooks=4,
-    card=512,
+    card=256,
 )
 
 
@@ -51,7 +51,7 @@ NANO_CODEC = CodecConfig(
 class CodecRecipe:
     """How a codec is trained. Everything that the result depends on, but the songs and the networks."""
 
-    steps: int = 7000
+    steps: int = 10000
     autoencoder_steps: int = 500
     """Steps before the codebooks are there."""
     batch: int = 8
@@ -59,11 +59,11 @@ class CodecRecipe:
     """Length of a training clip."""
     learning_rate: float = 4e-3
     warmup: int = 50
-    wave_weight: tuple[float, float] = (80.0, 15.0)
+    wave_weight: tuple[float, float] = (80.0, 10.0)
     """Weight of the waveform's L1 at the first and at the last step; the phase is learnt early or never."""
     commitment: float = 0.25
     decay: float = 0.98
-    dead_share: float = 0.05
+    dead_share: float = 0.1
     """Entries used less than this share of an even use are moved."""
     bfloat16: bool = True
     """Run the networks in bfloat16, which modern processors multiply twice as fast; weights stay float32."""

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_FLOOR = 1e-4
+_FLOOR = 3e-5
 
 
 def mel_filter_bank(sample_rate: int, n_fft: int, num_mels: int) -> Tensor:
@@ -81,12 +81,12 @@ def mel_distance(output: Tensor, target: Tensor, sample_rate: int) -> Tensor:
     return (level(output) - level(target)).abs().mean(dim=(-2, -1))
 
 
-def codes_cross_entropy(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-    """Cross entropy per codebook, over the cells that hold a code.
+def codes_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Cross entropy per codebook, a weighted mean over the cells of a pattern.
 
-    logits `[B, K, S, card]`, where column s predicts targets `[B, K, S]` of column s; mask bool `[K, S]`.
-    Returns nats `[K]`.
+    logits `[B, K, S, card]`, where column s predicts targets `[B, K, S]` of column s; weights `[K, S]`,
+    0 where a cell holds no code. Returns nats `[K]`.
     """
-    safe = torch.where(mask, targets, 0)
+    safe = torch.where(weights > 0, targets, 0)
     each = F.cross_entropy(logits.flatten(0, 2), safe.flatten(), reduction="none").view_as(targets)
-    return (each * mask).sum(dim=(0, 2)) / (mask.sum(dim=1) * targets.shape[0])
+    return (each * weights).sum(dim=(0, 2)) / (weights.sum(dim=1) * targets.shape[0])
