@@ -75,5 +75,9 @@ class LMModel(nn.Module):
         Returns float32 logits `[rows, K, num_logits, card]` of the last num_logits columns.
         """
         x = self.transformer(hidden, positions, mask, caches, cross)
-        logits = self.head(self.out_norm(x[:, x.shape[1] - num_logits :])).float()
+        return self.logits(self.out_norm(x[:, x.shape[1] - num_logits :]))
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Normalised last states `[rows, n, dim]` -> float32 logits `[rows, K, n, card]`."""
+        logits = self.head(states).float()
         return logits.view(*logits.shape[:2], self.config.num_codebooks, self.config.card).transpose(1, 2)

@@ -38,10 +38,8 @@ class Workshop:
 
     def songs(self, split: str) -> SongStore:
         """Rendered songs of a part of the corpus; made where they are missing."""
-        counts = {"train": self.plan.songs, "loops": self.plan.loops, "valid": self.plan.held_out}
-        part = "train" if split == "loops" else split
-        folder = self.folder / split
-        return render_songs(folder, part, counts[split], self.plan.seconds, self.workers, loop=split == "loops")
+        counts = {"train": self.plan.songs, "valid": self.plan.held_out}
+        return render_songs(self.folder / split, split, counts[split], self.plan.seconds, self.workers)
 
     def codec(self) -> CodecTraining:
         """The codec, trained to the end."""
@@ -62,7 +60,7 @@ class Workshop:
         """A language model, trained to the end."""
         recipe = self.plan.lm_recipes[kind]
         words = Vocabulary(vocabulary())
-        store = self.tokens("train").with_loops(self.tokens("loops"))
+        store = self.tokens("train")
         training = LMTraining(self.plan.lms[kind], self.plan.text, recipe, store, words, self.device)
         checkpoint = self.folder / f"lm-{kind}.pt"
         train_lm(training, checkpoint, self.tokens("valid"), judge_every=self.plan.judge_every, report=_say)
@@ -113,7 +111,7 @@ def main(arguments: list[str] | None = None) -> None:
         elif stage == "codec":
             shop.codec()
         else:
-            for split in ("train", "loops", "valid"):
+            for split in ("train", "valid"):
                 getattr(shop, stage)(split)
 
 

@@ -26,10 +26,13 @@ from ..patterns import Pattern, named_pattern
 from .captions import CaptionOdds, describe
 from .losses import codes_cross_entropy
 from .networks import TextAndCodes, TextShape
+from .roll import unpack
 from .state import Progress, load_checkpoint, save_checkpoint, step_rng, step_torch_rng
 from .tokenizer import UNKNOWN_ID, Vocabulary
 from .tokens import TokenStore
 
+_RARE = 5.0
+"""How much more a mark counts that is set; most are not."""
 CHROMA_STEP = 3.2
 """Frames of codes per frame of chroma. A bar of any tempo is a whole number of both."""
 
@@ -38,17 +41,10 @@ CHROMA_STEP = 3.2
 class LMRecipe:
     """How a language model is trained: all that the result depends on, but the data and the networks."""
 
-    steps: int = 5000
-    batch: int = 8
-    frames: tuple[int, int] = (250, 500)
-    """Length of a clip in the first part of the training and in the last."""
-    long_from: float = 0.7
-    """Share of the training after which clips are long."""
-    easy_until: float = 0.25
-    """Share of the training in which only songs of `easy_beats` are heard."""
-    easy_beats: tuple[int, ...] = (20, 24, 28)
-    loops: tuple[int, float] = (0, 0.0)
-    """From the first of these steps on, this share of the clips is of songs that repeat their first bar."""
+    steps: int = 10000
+    phases: tuple[tuple[float, int, int], ...] = ((0.55, 150, 12), (0.85, 300, 6), (1.0, 500, 4))
+    """Up to this share of the training, clips of so many frames, and how many in a batch; bars repeat, so that the
+    first is the hard one."""
     learning_rate: float = 3e-3
     warmup: int = 150
     weight_decay: float = 0.05
@@ -62,8 +58,14 @@ class LMRecipe:
     """Clips without one of the two, beside these; only where there is a melody."""
     unknown_words: float = 0.03
     """Words that are made unknown, so that unknown words mean nothing."""
-    lags: tuple[tuple[int, ...], ...] = ((20, 24, 28), (32, 36, 40), (80, 96, 112), (128, 144, 160))
-    """By layer: columns that its first heads look back at before they are trained. Beats and bars of the corpus."""
+    corrupted: float = 0.05
+    """Codes that are replaced by others in what the model reads: what it samples will not all be right either."""
+    opening: tuple[int, float] = (100, 2.0)
+    """This many frames at the start of a clip count so much; later ones repeat what was heard."""
+    marks: float = 2.0
+    """Weight of foreseeing the score, beside the codes."""
+    induction: bool = True
+    """Begin with heads that look for the last repeat."""
     ema: float = 0.999
     pattern: str = "delay"
     bfloat16: bool = True
@@ -77,9 +79,11 @@ def _pattern(name: str, frames: int, num_codebooks: int) -> Pattern:
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips as tensors: codes `[B, K, T]`, text ids and mask `[B, n]`, chroma one-hot `[B, F, 12]` or None."""
+    """Clips as tensors: codes `[B, K, T]`, their score's marks `[B, T, MARKS]`, text ids and mask `[B, n]`, chroma
+    one-hot `[B, F, 12]` or None."""
 
     codes: Tensor
+    marks: Tensor
     text: Tensor
     text_mask: Tensor
     chroma: Tensor | None
@@ -91,23 +95,15 @@ class Batches:
     def __init__(self, store: TokenStore, vocabulary: Vocabulary, recipe: LMRecipe, melody: bool) -> None:
         self.store, self.vocabulary, self.recipe, self.melody = store, vocabulary, recipe, melody
         self.fold = np.array(vocabulary.fold)
-        beats = np.array([plan.beat_frames for plan in store.plans])
-        self.easy = np.flatnonzero(np.isin(beats[: store.num_plain], recipe.easy_beats))
 
     def draw(self, step: int) -> Batch:
         """The batch of one training step."""
         recipe, rng = self.recipe, step_rng(self.recipe.seed, step)
-        share = step / recipe.steps
-        frames = recipe.frames[0] if share < recipe.long_from else recipe.frames[1]
-        easy = share < recipe.easy_until and len(self.easy) > 0
-        rows = rng.choice(self.easy if easy else self.store.num_plain, size=recipe.batch)
-        num_loops = len(self.store) - self.store.num_plain
-        if num_loops and step >= recipe.loops[0]:
-            loops = self.store.num_plain + rng.integers(num_loops, size=recipe.batch)
-            rows = np.where(rng.random(recipe.batch) < recipe.loops[1], loops, rows)
+        frames, batch = next((frames, batch) for until, frames, batch in recipe.phases if step < until * recipe.steps)
+        rows = rng.integers(len(self.store), size=batch)
         starts = [self._start(int(row), frames, rng) for row in rows]
         captions = [describe(self.store.plans[row], rng) for row in rows]
-        drops = rng.random((3, recipe.batch)) < [[recipe.drop_all], [recipe.drop_text], [recipe.drop_melody]]
+        drops = rng.random((3, batch)) < [[recipe.drop_all], [recipe.drop_text], [recipe.drop_melody]]
         no_text = drops[0] | (drops[1] & self.melody)
         return self.make(rows, starts, frames, captions, no_text, drops[0] | drops[2], rng)
 
@@ -134,7 +130,10 @@ class Batches:
         mask = (text != 0) & ~no_text[:, None]
         chroma = self._chroma(rows, starts, no_melody) if self.melody else None
         codes = torch.from_numpy(np.stack(clips).astype(np.int64))
-        return Batch(codes, torch.from_numpy(text), torch.from_numpy(mask), chroma)
+        marks = [self.store.rolls[row, start : start + frames] for row, start in zip(rows, starts, strict=True)]
+        return Batch(
+            codes, torch.from_numpy(unpack(np.stack(marks))), torch.from_numpy(text), torch.from_numpy(mask), chroma
+        )
 
     def _start(self, row: int, frames: int, rng: np.random.Generator) -> int:
         bar = 4 * self.store.plans[row].beat_frames
@@ -168,7 +167,9 @@ class LMTraining:
         self.config, self.text, self.recipe, self.device = config, text, recipe, device
         self.batches = Batches(store, vocabulary, recipe, config.chroma_dim is not None)
         generator = step_torch_rng(recipe.seed, 2**31 - 1)
-        self.model = TextAndCodes(config, text, len(vocabulary.pieces), generator, recipe.lags).to(device)
+        self.model = TextAndCodes(
+            config, text, len(vocabulary.pieces), generator, induction=recipe.induction, bfloat16=recipe.bfloat16
+        ).to(device)
         self.average = {name: value.detach().clone() for name, value in self.model.named_parameters()}
         decayed = [p for p in self.model.parameters() if p.dim() > 1]
         plain = [p for p in self.model.parameters() if p.dim() <= 1]
@@ -179,7 +180,7 @@ class LMTraining:
     def settings(self) -> dict[str, Any]:
         """What a checkpoint must have been made with."""
         values = {**asdict(self.config), **asdict(self.text), **asdict(self.recipe), "songs": len(self.batches.store)}
-        values["lags"] = [list(own) for own in self.recipe.lags]
+        values["phases"] = [list(phase) for phase in self.recipe.phases]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def state(self) -> dict[str, Any]:
@@ -199,17 +200,29 @@ class LMTraining:
         self.average = {name: value.to(self.device) for name, value in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
 
-    def losses(self, batch: Batch) -> Tensor:
-        """Cross entropy per codebook in nats, `[K]`."""
-        codes = batch.codes.to(self.device)
-        pattern = _pattern(self.recipe.pattern, codes.shape[2], self.config.num_codebooks)
+    def losses(self, batch: Batch, disturb: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Cross entropy per codebook `[K]` and of the score's marks, in nats.
+
+        disturb: as in training, with codes corrupted and the opening counted more.
+        """
+        codes, recipe = batch.codes.to(self.device), self.recipe
+        pattern = _pattern(recipe.pattern, codes.shape[2], self.config.num_codebooks)
         sequence = pattern.build_sequence(codes, self.config.special_token_id)
+        read, weights = sequence[:, :, :-1], pattern.mask[:, 1:].float()
+        if disturb is not None:
+            wrong = (torch.rand(read.shape, generator=disturb) < recipe.corrupted).to(self.device)
+            others = torch.randint(self.config.card, read.shape, generator=disturb).to(self.device)
+            read = torch.where(wrong & (read < self.config.card), others, read)
+            columns = recipe.opening[0] * weights.shape[1] // codes.shape[2]
+            weights[:, :columns] *= recipe.opening[1]
         chroma = None if batch.chroma is None else batch.chroma.to(self.device)
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.bfloat16):
-            logits = self.model(
-                sequence[:, :, :-1], batch.text.to(self.device), batch.text_mask.to(self.device), chroma
-            )
-        return codes_cross_entropy(logits, sequence[:, :, 1:], pattern.mask[:, 1:].to(self.device))
+        logits, marks = self.model(read, batch.text.to(self.device), batch.text_mask.to(self.device), chroma)
+        # A mark is foreseen in the column of its frame's first code.
+        first = pattern.mask[0, 1:].to(self.device)
+        foreseen = F.binary_cross_entropy_with_logits(
+            marks[:, first], batch.marks.to(self.device), pos_weight=torch.tensor(_RARE, device=self.device)
+        )
+        return codes_cross_entropy(logits, sequence[:, :, 1:], weights.to(self.device)), foreseen
 
     def step(self) -> Tensor:
         """One step; returns the losses per codebook."""
@@ -218,11 +231,11 @@ class LMTraining:
         rate = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * share))
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * min((number + 1) / recipe.warmup, rate)
-        losses = self.losses(self.batches.draw(number))
+        losses, marks = self.losses(self.batches.draw(number), step_torch_rng(recipe.seed, number))
         first, last = torch.tensor(recipe.first_weights), torch.tensor(recipe.last_weights)
         weights = torch.lerp(first, last, min(1.0, share / 0.7)).to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
-        (losses * weights).sum().div(weights.sum()).backward()
+        ((losses * weights).sum() / weights.sum() + recipe.marks * marks).backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.step_number += 1
@@ -245,7 +258,7 @@ def judge_lm(training: LMTraining, held_out: TokenStore, count: int = 32) -> lis
         captions = [describe(held_out.plans[row], step_rng(0, int(row)), CaptionOdds.all_named()) for row in rows]
         none = np.zeros(len(rows), dtype=bool)
         batch = batches.make(rows, [0] * len(rows), held_out.codes.shape[2], captions, none, none, None)
-        losses.append(training.losses(batch))
+        losses.append(training.losses(batch)[0])
     training.model.put(kept)
     return [float(value) for value in torch.stack(losses).mean(dim=0)]
 

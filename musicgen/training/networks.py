@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import LMConfig
 from ..lm import LMModel
-
-_SHARPNESS = 1.5
-"""How narrowly a head looks at its column before it is trained: about three columns wide."""
+from .induction import begin_with_induction
+from .roll import MARKS
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,22 @@ class TextShape:
         )
 
 
+class _HalfLinear(nn.Linear):
+    """Multiplies in bfloat16, which modern processors do more than twice as fast, and stores float32."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        half = F.linear(input.bfloat16(), self.weight.bfloat16())
+        return half.float() if self.bias is None else half.float() + self.bias
+
+
+class _HalfOperations:
+    """Leaves of a language model that is trained with products in bfloat16, and everything else in float32."""
+
+    Linear = _HalfLinear
+    LayerNorm = nn.LayerNorm
+    Embedding = nn.Embedding
+
+
 class TextAndCodes(nn.Module):
     """A language model and the T5 encoder that is trained with it."""
 
@@ -53,18 +69,21 @@ class TextAndCodes(nn.Module):
         text: TextShape,
         vocab_size: int,
         generator: torch.Generator,
-        lags: tuple[tuple[int, ...], ...] = (),
+        *,
+        induction: bool = False,
+        bfloat16: bool = False,
     ) -> None:
         super().__init__()
         from transformers import T5EncoderModel
 
-        self.lm = LMModel(config)
+        self.lm = LMModel(config, _HalfOperations if bfloat16 else nn)
         # transformers draws its weights from the global generator; they are drawn anew below.
         with torch.random.fork_rng(devices=[]):
             self.t5 = T5EncoderModel(text.config(vocab_size))
+        self.marks = nn.Linear(config.dim, len(MARKS))
         self._init_weights(generator)
-        if lags:
-            self._init_lags(lags)
+        if induction:
+            begin_with_induction(self.lm, generator)
 
     @torch.no_grad()
     def _init_weights(self, generator: torch.Generator) -> None:
@@ -85,48 +104,18 @@ class TextAndCodes(nn.Module):
             weight.copy_(torch.randn(weight.shape, generator=generator) * spread)
 
     @torch.no_grad()
-    def _init_lags(self, lags: tuple[tuple[int, ...], ...]) -> None:
-        """Let the first heads of each layer begin by looking back a set number of columns.
-
-        Positions are sums of waves, so a key turned by the wave's angle over the lag meets the query
-        that comes so much later; less one, since a query stands a column before what it predicts.
-        """
-        config = self.lm.config
-        size, half = config.dim // config.num_heads, config.dim // 2
-        waves = torch.arange(size // 2)
-        speed = 10000.0 ** (-waves.double() / max(half - 1, 1))
-        reserved = torch.cat([waves, waves + half])
-        # Only positions stand in the dimensions that these heads read.
-        self.lm.embedding.weight[:, reserved] = 0.0
-        for projection in (self.lm.description_proj, getattr(self.lm, "melody_proj", None)):
-            if projection is not None:
-                projection.weight[reserved] = 0.0
-        for layer, own in zip(self.lm.transformer.layers, lags, strict=False):
-            weight = layer.self_attn.qkv.weight  # type: ignore[union-attr]
-            for head, lag in enumerate(own[: config.num_heads]):
-                turn = (_SHARPNESS * torch.cos(speed * (lag - 1)), _SHARPNESS * torch.sin(speed * (lag - 1)))
-                query = weight[head * size : (head + 1) * size]  # type: ignore[index]
-                key = weight[config.dim + head * size : config.dim + (head + 1) * size]  # type: ignore[index]
-                query.mul_(0.1)
-                key.mul_(0.1)
-                query[2 * waves, waves] += turn[0].float()
-                query[2 * waves, waves + half] += turn[1].float()
-                query[2 * waves + 1, waves + half] += turn[0].float()
-                query[2 * waves + 1, waves] -= turn[1].float()
-                key[2 * waves, waves] += _SHARPNESS
-                key[2 * waves + 1, waves + half] += _SHARPNESS
-
-    @torch.no_grad()
     def put(self, weights: dict[str, Tensor]) -> None:
         """Set all weights."""
         for name, weight in self.named_parameters():
             weight.copy_(weights[name])
 
-    def forward(self, sequence: Tensor, text: Tensor, text_mask: Tensor, chroma: Tensor | None = None) -> Tensor:
-        """Logits `[B, K, S, card]`: column s of sequence `[B, K, S]` predicts column s + 1.
+    def forward(
+        self, sequence: Tensor, text: Tensor, text_mask: Tensor, chroma: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Logits `[B, K, S, card]`: column s of sequence `[B, K, S]` predicts column s + 1; and `[B, S, MARKS]`.
 
         text: ids `[B, n]`, padded on the right; text_mask bool `[B, n]`, all False in a row without
-        text. chroma: one-hot `[B, F, 12]`, for melody models.
+        text. chroma: one-hot `[B, F, 12]`, for melody models. The second are logits of the score's marks.
         """
         states = self.t5(input_ids=text, attention_mask=(text != 0).long()).last_hidden_state
         condition = self.lm.project_description(states, text_mask)
@@ -137,8 +126,12 @@ class TextAndCodes(nn.Module):
             mask = text_mask.clone()
             mask[:, 0] |= ~text_mask.any(dim=1)
             cross = self.lm.transformer.cross_caches(condition, mask)
-            return self.lm(hidden, torch.arange(columns, device=hidden.device), columns, cross=cross)
-        return self._with_prefix(hidden, condition, (text != 0).sum(dim=1), chroma)
+            positions = torch.arange(columns, device=hidden.device)
+            states = self.lm.transformer(hidden, positions, cross=cross)
+        else:
+            states = self._with_prefix(hidden, condition, (text != 0).sum(dim=1), chroma)
+        states = self.lm.out_norm(states[:, -columns:])
+        return self.lm.logits(states), self.marks(states)
 
     def _with_prefix(self, hidden: Tensor, condition: Tensor, lengths: Tensor, chroma: Tensor) -> Tensor:
         """Prepend melody and text; rows with a shorter text are moved to the right, as at inference."""
@@ -154,4 +147,4 @@ class TextAndCodes(nn.Module):
         visible = (at[None, None] >= pad[:, None, None]) & (at[None, :, None] >= at[None, None])
         # A padding row sees itself: attention over nothing is not a number.
         visible |= torch.eye(len(at), dtype=torch.bool, device=rows.device)[None]
-        return self.lm(moved, positions, hidden.shape[1], visible[:, None])
+        return self.lm.transformer(moved, positions, visible[:, None])

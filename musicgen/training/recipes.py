@@ -16,8 +16,6 @@ class Plan:
 
     seconds: float
     songs: int
-    loops: int
-    """Songs that repeat their first bar, for the language model only."""
     held_out: int
     judged_songs: int
     judge_every: int
@@ -47,30 +45,30 @@ def _lm(dim: int, layers: int, heads: int, text: TextShape, *, card: int, melody
 _TEXT = TextShape()
 NANO = Plan(
     seconds=10.0,
-    songs=3500,
-    loops=2000,
+    songs=9000,
     held_out=250,
     judged_songs=16,
-    judge_every=300,
+    judge_every=500,
     codec=NANO_CODEC,
-    codec_recipe=CodecRecipe(steps=8000, bfloat16=False),
-    codec_songs=2000,
+    codec_recipe=CodecRecipe(bfloat16=False),
+    codec_songs=3000,
     text=_TEXT,
     lms={
-        "text": _lm(128, 4, 4, _TEXT, card=512, melody=False),
-        "melody": _lm(128, 4, 4, _TEXT, card=512, melody=True),
+        "text": _lm(192, 4, 6, _TEXT, card=256, melody=False),
+        "melody": _lm(192, 4, 6, _TEXT, card=256, melody=True),
     },
     lm_recipes={
-        "text": LMRecipe(steps=3500, batch=8, long_from=0.85, loops=(0, 0.8)),
-        "melody": LMRecipe(steps=3500, batch=6, long_from=0.85, loops=(0, 0.8)),
+        "text": LMRecipe(steps=10000),
+        "melody": LMRecipe(steps=6800, phases=((0.6, 200, 8), (0.85, 300, 5), (1.0, 500, 3))),
     },
 )
 _TINY_TEXT = TextShape(width=16, layers=1, heads=2, ffn=32)
-_TINY_LM = LMRecipe(steps=60, batch=2, frames=(50, 100), warmup=5, learning_rate=5e-3, ema=0.9, bfloat16=False)
+_TINY_LM = LMRecipe(
+    steps=60, phases=((0.5, 50, 2), (1.0, 100, 2)), warmup=5, learning_rate=5e-3, ema=0.9, bfloat16=False
+)
 MINIATURE = Plan(
     seconds=10.0,
     songs=8,
-    loops=8,
     held_out=4,
     judged_songs=2,
     judge_every=30,
@@ -78,6 +76,6 @@ MINIATURE = Plan(
     codec_recipe=CodecRecipe(steps=60, autoencoder_steps=30, batch=2, frames=25, warmup=5, bfloat16=False),
     codec_songs=8,
     text=_TINY_TEXT,
-    lms={name: _lm(32, 2, 2, _TINY_TEXT, card=64, melody=name == "melody") for name in ("text", "melody")},
+    lms={name: _lm(32, 2, 4, _TINY_TEXT, card=64, melody=name == "melody") for name in ("text", "melody")},
     lm_recipes={"text": _TINY_LM, "melody": _TINY_LM},
 )

@@ -12,6 +12,8 @@ from torch import nn
 
 from ..codec import EnCodec
 from .composer import SongPlan
+from .corpus import write_score
+from .roll import piano_roll
 from .songs import SongStore
 from .state import Progress, write_atomically
 
@@ -35,26 +37,22 @@ def round_to_half(codec: EnCodec) -> EnCodec:
 
 
 class TokenStore:
-    """Codes uint16 `[N, K, T]`, the plan of each song, and the chroma `[N, F]` of its melody."""
+    """Codes uint16 `[N, K, T]`, the plan of each song, the chroma `[N, F]` of its melody, and its score `[N, T]`."""
 
     def __init__(self, codes: np.ndarray, labels: list[dict[str, Any]], chroma: np.ndarray) -> None:
         self.codes, self.chroma = codes, chroma
-        self.num_plain = len(codes)
         self.plans = [read_plan(about) for about in labels]
+        frames = codes.shape[2]
+        self.rolls = np.stack([piano_roll(*write_score(about["seed"], frames), frames) for about in labels])
 
-    def with_loops(self, loops: TokenStore) -> TokenStore:
-        """These songs and, behind the `num_plain` of them, songs that repeat their first bar."""
-        both = copy(self)
-        both.codes, both.chroma = (np.concatenate(pair) for pair in zip(*map(_arrays, (self, loops)), strict=True))
-        both.plans = self.plans + loops.plans
-        return both
+    def cut(self, frames: int) -> TokenStore:
+        """The same songs, but only so many frames of each."""
+        part = copy(self)
+        part.codes, part.rolls = self.codes[:, :, :frames], self.rolls[:, :frames]
+        return part
 
     def __len__(self) -> int:
         return len(self.codes)
-
-
-def _arrays(store: TokenStore) -> tuple[np.ndarray, np.ndarray]:
-    return store.codes, store.chroma
 
 
 def read_plan(about: dict[str, Any]) -> SongPlan:

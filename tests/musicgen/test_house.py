@@ -33,8 +33,19 @@ MAY_IMPORT = {
     "fuser": {"config", "lm", "engine", "conditioning"},
     "generation": {"config", "engine", "fuser", "lm", "patterns", "sampling", "conditioning", "windows"},
     "model": {"config", "generation", "loading", "conditioning"},
-    "training": {"checkpoints", "codec", "conditioning", "config", "lm", "patterns", "training"},
-    "metrics": {"audio", "codec", "conditioning", "config", "metrics", "model", "training"},
+    "training": {
+        "checkpoints",
+        "codec",
+        "conditioning",
+        "config",
+        "lm",
+        "metrics",
+        "model",
+        "patterns",
+        "training",
+        "transformer",
+    },
+    "metrics": {"audio", "codec", "conditioning", "config", "images", "metrics", "model", "training"},
     "__init__": {"config", "generation", "model", "patterns"},
 }
 # Heavy or fragile packages are imported where they are used, not when the library is.

@@ -1,0 +1,41 @@
+"""The score of a song, frame by frame, as bits: what a language model learns to foresee beside the codes.
+
+A piano roll with the grid of the bars. It is heard in training alone: a model that has to say which
+frame begins a beat, and what will be struck in it, learns to count.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .composer import DRUM_PATTERNS, LEADS, Note, SongPlan
+
+DRUMS = tuple(sorted({drum for hits in DRUM_PATTERNS.values() for drum in hits}))
+MARKS = (
+    *("bar", "beat", "eighth"),
+    *("lead struck", "chords struck", "bass struck", *(f"{drum} struck" for drum in DRUMS)),
+    *(f"{stem} at {pitch}" for stem in ("lead", "bass") for pitch in range(12)),
+    *(f"lead is {lead}" for lead in LEADS),
+)
+"""What each bit says of a frame; pitches are classes, 0 = C."""
+_BIT = {name: np.uint64(1 << place) for place, name in enumerate(MARKS)}
+
+
+def piano_roll(plan: SongPlan, notes: dict[str, list[Note]], num_frames: int) -> np.ndarray:
+    """Bits uint64 `[T]` of a song's frames."""
+    roll = np.full(num_frames, _BIT[f"lead is {plan.lead}"], dtype=np.uint64)
+    for name, period in (("bar", 4 * plan.beat_frames), ("beat", plan.beat_frames), ("eighth", plan.beat_frames // 2)):
+        roll[::period] |= _BIT[name]
+    for stem, part in notes.items():
+        for note in part:
+            struck = note.pitch if isinstance(note.pitch, str) else stem
+            roll[note.start] |= _BIT[f"{struck} struck"]
+            if stem in ("lead", "bass") and isinstance(note.pitch, int):
+                roll[note.start : note.start + note.frames] |= _BIT[f"{stem} at {note.pitch % 12}"]
+    return roll
+
+
+def unpack(roll: np.ndarray) -> np.ndarray:
+    """Bits uint64 `[...]` -> 0 and 1, float32 `[..., len(MARKS)]`."""
+    places = np.arange(len(MARKS), dtype=np.uint64)
+    return ((roll[..., None] >> places) & np.uint64(1)).astype(np.float32)
