@@ -106,6 +106,8 @@ class ModelConfig:
     """1, or 2 for stereo models, whose codebooks alternate left and right."""
     delays: tuple[int, ...]
     """The delay pattern that the checkpoint was trained with, one number per codebook."""
+    window: float
+    """Seconds of music that the model was trained on at a time."""
 
     @property
     def sample_rate(self) -> int:
@@ -137,7 +139,8 @@ class GenerationParams:
     temperature 0 takes the likeliest code. seed: item i of a batch draws from seed + i.
     pattern: a name of `patterns.PATTERN_NAMES`; None means the checkpoint's own. window and
     extend_stride, in seconds: pieces longer than the window are sampled window after window,
-    each moved on by extend_stride and continuing what the two share.
+    each moved on by extend_stride and continuing what the two share; None means the checkpoint's
+    own window (30 s for the released models), moved on by 3/5 of it.
     """
 
     duration: float
@@ -148,8 +151,8 @@ class GenerationParams:
     use_sampling: bool = True
     seed: int = 0
     pattern: str | None = None
-    window: float = 30.0
-    extend_stride: float = 18.0
+    window: float | None = None
+    extend_stride: float | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError where a number is not finite or outside its range."""
@@ -160,8 +163,9 @@ class GenerationParams:
         self._require("temperature", 0.0, math.inf)
         self._require("top_k", 0, math.inf)
         self._require("top_p", 0.0, 1.0)
-        self._require("window", 0.0, math.inf, open_low=True, unit=" seconds")
-        self._require("extend_stride", 0.0, math.inf, open_low=True, unit=" seconds")
+        for name in ("window", "extend_stride"):
+            if getattr(self, name) is not None:
+                self._require(name, 0.0, math.inf, open_low=True, unit=" seconds")
 
     def _require(self, name: str, low: float, high: float, *, open_low: bool = False, unit: str = "") -> None:
         value = getattr(self, name)

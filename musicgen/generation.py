@@ -168,9 +168,13 @@ def _step_counts(config: ModelConfig, params: GenerationParams, windows: list[Wi
     return counts
 
 
+def _windows(config: ModelConfig, params: GenerationParams, prompt_frames: int) -> list[Window]:
+    return plan_windows(params, config.frame_rate, prompt_frames, model_window=config.window)
+
+
 def plan_steps(config: ModelConfig, params: GenerationParams, prompt_frames: int = 0) -> int:
     """Forward passes of the language model that one item takes, prefills counted as one each."""
-    return sum(_step_counts(config, params, plan_windows(params, config.frame_rate, prompt_frames)))
+    return sum(_step_counts(config, params, _windows(config, params, prompt_frames)))
 
 
 @dataclass(frozen=True)
@@ -226,7 +230,7 @@ def generate_codes(
     if config.chroma is not None:
         given = [None if m is None else m.for_config(config.chroma) for m in given]
     prompt_frames = 0 if prompt is None else prompt.shape[2]
-    windows = plan_windows(params, config.frame_rate, prompt_frames)
+    windows = _windows(config, params, prompt_frames)
     branches = _plan_branches(positive, negative, params, any(m is not None for m in given))
     parts = [list(range(batch_size))]
     if lm.dtype != torch.float32 and noise is None:
@@ -350,7 +354,7 @@ def memory_required(
     groups = _plan_branches(positive, negative, params, melody).groups
     num_text_tokens = max(c.states.shape[1] for c in (*positive, *negative))
     lm, rows = config.lm, len(groups) * batch_size
-    windows = plan_windows(params, config.frame_rate, prompt_frames)
+    windows = _windows(config, params, prompt_frames)
     steps = make_pattern(config, params.pattern, windows[0].num_frames).num_steps
     prefix = 0 if config.chroma is None else config.chroma.chroma_length + num_text_tokens
     kv = 2 * lm.num_layers * rows * (steps + prefix) * lm.dim * itemsize

@@ -33,30 +33,33 @@ def to_frames(seconds: float, frame_rate: int) -> int:
     return math.floor(seconds * frame_rate + 1e-6)
 
 
-def plan_windows(params: GenerationParams, frame_rate: int, prompt_frames: int = 0) -> list[Window]:
-    """The windows of a request with a prompt of prompt_frames.
+def plan_windows(
+    params: GenerationParams, frame_rate: int, prompt_frames: int = 0, *, model_window: float = 30.0
+) -> list[Window]:
+    """The windows of a request with a prompt of prompt_frames to a model trained on model_window seconds.
 
     Raises ValueError when the duration is under one frame, when the prompt leaves nothing to
     sample in the first window, or when several windows are needed and would not overlap.
     """
     total = to_frames(params.duration, frame_rate)
-    size = to_frames(params.window, frame_rate)
-    stride = to_frames(params.extend_stride, frame_rate)
+    window = model_window if params.window is None else params.window
+    extend_stride = 0.6 * window if params.extend_stride is None else params.extend_stride
+    size, stride = to_frames(window, frame_rate), to_frames(extend_stride, frame_rate)
     if total < 1:
         raise ValueError(
             f"duration is {params.duration} seconds; allowed is at least one frame, {1 / frame_rate:g} seconds."
         )
     if total > size and not 1 <= stride < size:
         raise ValueError(
-            f"extend_stride is {params.extend_stride} seconds; windows must overlap, so allowed for a piece longer "
-            f"than the window is at least one frame, {1 / frame_rate:g} s, and less than {params.window:g} s."
+            f"extend_stride is {extend_stride} seconds; windows must overlap, so allowed for a piece longer "
+            f"than the window is at least one frame, {1 / frame_rate:g} s, and less than {window:g} s."
         )
     first_size = min(total, size)
     if prompt_frames >= first_size:
         raise ValueError(
             f"the prompt is {prompt_frames / frame_rate:g} seconds long; allowed is less than "
             f"{first_size / frame_rate:g} seconds (the smaller of the duration, {params.duration:g}, and the model's "
-            f"window, {params.window:g}). Trim the prompt or raise the duration."
+            f"window, {window:g}). Trim the prompt or raise the duration."
         )
     windows = [Window(0, first_size, prompt_frames)]
     while windows[-1].first + windows[-1].num_frames < total:

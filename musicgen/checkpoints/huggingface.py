@@ -14,6 +14,8 @@ from .tensors import Recipe
 
 CONFIG_FILE = "config.json"
 PREPROCESSOR_FILE = "preprocessor_config.json"
+GENERATION_FILE = "generation_config.json"
+RELEASED_FRAMES = 1500
 MODEL_TYPES = ("musicgen", "musicgen_melody")
 _TEXT_PROJECTION = "enc_to_dec_proj.weight"
 
@@ -84,7 +86,7 @@ class _Fields:
 
 
 def read_config(folder: Path, stored: Collection[str] = ()) -> ModelConfig:
-    """Read `config.json` (and `preprocessor_config.json`) of a model folder.
+    """Read `config.json` (and `preprocessor_config.json`, `generation_config.json`) of a model folder.
 
     stored: names of the stored tensors, which tell whether the text is projected where the
     configuration does not: transformers leaves the projection out if the widths agree.
@@ -125,7 +127,15 @@ def read_config(folder: Path, stored: Collection[str] = ()) -> ModelConfig:
         audio_channels=channels,
         # The layout does not store the delays: one per level of the codec, the same for both channels.
         delays=tuple(q // channels for q in range(lm.num_codebooks)),
+        window=_window(folder, codec.frame_rate),
     )
+
+
+def _window(folder: Path, frame_rate: int) -> float:
+    """Seconds that a model was trained on; the layout has them as the frames that transformers samples at most."""
+    if not (folder / GENERATION_FILE).is_file():
+        return RELEASED_FRAMES / frame_rate
+    return _read_json(folder / GENERATION_FILE).integer("max_length", RELEASED_FRAMES) / frame_rate
 
 
 def _t5_fields(fields: _Fields) -> dict[str, Any]:

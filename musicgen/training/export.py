@@ -125,6 +125,7 @@ def export_model(
         chroma=chroma,
         audio_channels=1,
         delays=tuple(range(codec.config.num_codebooks)),
+        window=0.0,
     )
     for recipes, weights in (
         (huggingface.lm_recipes(config), model.lm.state_dict()),
@@ -154,8 +155,8 @@ def _write(
         do_sample=True,
         guidance_scale=3.0,
         top_k=250,
-        # transformers counts the columns of the delay pattern.
-        max_length=frames + codec.num_codebooks,
+        # As the released models have it: transformers' last columns are those of the delay pattern.
+        max_length=frames,
         decoder_start_token_id=special,
         pad_token_id=special,
         bos_token_id=special,
