@@ -1,4 +1,4 @@
-"""Pictures of codes and chroma: float32 RGB tensors `[H, W, 3]` in 0..1. No files, no fonts."""
+"""Pictures of codes, chroma and sound: float32 RGB tensors `[H, W, 3]` in 0..1. No files, no fonts."""
 
 from __future__ import annotations
 
@@ -58,3 +58,14 @@ def chroma_image(chroma: Tensor, *, width: int = 768, row_height: int = 24) -> T
     picture = _stretch(torch.where((rows > 0).unsqueeze(-1), cells, background), rows.shape[0] * row_height, width)
     picture[::row_height] = torch.tensor(_GRID)
     return picture
+
+
+def spectrogram_image(levels: Tensor, *, width: int = 384, height: int = 160, range_db: float = 70.0) -> Tensor:
+    """Levels in dB `[bands, F]`, low bands at the bottom, from the loudest down by range_db.
+
+    Returns `[height, width, 3]`.
+    """
+    if levels.dim() != 2:
+        raise ValueError(f"levels have shape {list(levels.shape)}; allowed is [bands, frames].")
+    shown = 1.0 + (levels.flip(0) - levels.max()) / range_db
+    return _stretch(_colour(shown), height, width)

@@ -1,4 +1,4 @@
-"""The measures as commands: `score` prints one table, `train-probe` trains what it listens with.
+"""The measures as commands: `score` prints one table, `pictures` draws, `train-probe` trains what they listen with.
 
 `python -m musicgen.metrics score --model models/musicgen-nano` scores held-out songs, chance (the
 same songs, each against another's labels), what the model's codec makes of them, and what the
@@ -9,59 +9,32 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..codec import EnCodec
 from ..config import GenerationParams
+from ..images import spectrogram_image
 from ..model import MusicGen, load_model
-from ..training.captions import CaptionOdds, Labels, read_caption
-from ..training.composer import SongPlan
+from ..training.captions import Labels, read_caption
 from ..training.corpus import SAMPLE_RATE, make_songs, split_seeds
 from ..training.state import Progress
 from . import score
 from .distance import Clap, frechet_distance
+from .heldout import BATCH, Songs, reconstruct, sample
 from .probes import SHIPPED_PROBE, Probe, clip_statistics, load_probe, save_probe, train_probe
+from .rhythm import log_mel
 from .score import Hearing
 
 Columns = dict[str, list[score.Figure]]
-_BATCH = 16
-
-
-class Songs:
-    """Held-out songs as tensors: audio and melody (lead and chords) `[N, L]`, labels and full captions."""
-
-    def __init__(self, split: str, count: int, seconds: float) -> None:
-        songs = list(make_songs(split_seeds(split, count), seconds))
-        self.audio = torch.tensor(np.stack([song.audio for song in songs]))
-        self.melody = torch.tensor(np.stack([song.stems["lead"] + song.stems["chords"] for song in songs]))
-        self.labels: list[SongPlan] = [song.labels for song in songs]
-        odds = CaptionOdds.all_named()
-        rngs = [np.random.Generator(np.random.PCG64([song.seed, 1])) for song in songs]
-        self.captions = [song.caption(rng, odds) for song, rng in zip(songs, rngs, strict=True)]
-
-    def asked(self) -> list[Labels]:
-        """What the labels promise."""
-        return [score.asked_of(plan) for plan in self.labels]
 
 
 def _rolled(asked: list[Labels]) -> list[Labels]:
     """Each clip's request given to the clip before it: what chance gives."""
     return asked[1:] + asked[:1]
-
-
-def reconstruct(codec: EnCodec, audio: Tensor) -> tuple[Tensor, Tensor]:
-    """Songs `[N, L]` at 16 kHz -> what is left of them `[N, L]` at 16 kHz, and their codes `[N, K, T]`."""
-    from ..audio import resample
-
-    codes = [codec.encode(part[:, None], SAMPLE_RATE).cpu() for part in audio.split(_BATCH)]
-    heard = [codec.decode(part).mean(dim=1).cpu() for part in codes]
-    back = resample(torch.cat(heard), codec.sample_rate, SAMPLE_RATE)
-    return back[:, : audio.shape[1]], torch.cat(codes)
 
 
 def _distance(name: str, embeddings: Tensor, reference: Tensor) -> score.Figure:
@@ -89,26 +62,10 @@ def _score_codec(model: MusicGen, songs: Songs, reference: Hearing, probe: Probe
     ]
 
 
-def _generate(name: str, model: MusicGen, songs: Songs, args: argparse.Namespace) -> tuple[Tensor, Tensor]:
-    """Clips `[N, L]` at 16 kHz and codes `[N, K, T]` of the songs' captions, and of their melodies if it takes any."""
-    from ..audio import resample
-
-    pieces, count = [], len(songs.captions)
-    progress = Progress(f"sampling {name}", count)
-    for first in range(0, count, _BATCH):
-        rows = slice(first, first + _BATCH)
-        params = GenerationParams(duration=args.seconds, cfg_coef=args.cfg_coef, seed=args.seed + first)
-        melody = songs.melody[rows, None] if model.config.chroma else None
-        pieces.append(model.generate([*songs.captions[rows]], params, melody=melody, melody_sample_rate=SAMPLE_RATE))
-        progress.update(min(first + _BATCH, count))
-    heard = torch.cat([model.decode(part).mean(dim=1) for part in pieces])
-    return resample(heard, model.sample_rate, SAMPLE_RATE)[:, : songs.audio.shape[1]], torch.cat(pieces)
-
-
 def _score_samples(
     name: str, model: MusicGen, songs: Songs, reference: Hearing, probe: Probe, args: argparse.Namespace
 ) -> Columns:
-    audio, codes = _generate(name, model, songs, args)
+    audio, codes = sample(model, songs, _request(args))
     heard, asked = score.hear(audio, SAMPLE_RATE, probe), [read_caption(caption) for caption in songs.captions]
     right, wrong = score.score_requests(heard, asked), score.score_requests(heard, _rolled(asked))
     if model.config.chroma:
@@ -153,7 +110,7 @@ def run_train_probe(args: argparse.Namespace) -> None:
     for done, song in enumerate(make_songs(split_seeds("train", args.songs), args.seconds), start=1):
         audio.append(torch.from_numpy(song.audio))
         labels.append(song.labels)
-        if len(audio) == _BATCH or done == args.songs:
+        if len(audio) == BATCH or done == args.songs:
             clips = torch.stack(audio)
             statistics.append(clip_statistics(clips, SAMPLE_RATE))
             if codec is not None:
@@ -164,6 +121,32 @@ def run_train_probe(args: argparse.Namespace) -> None:
     save_probe(train_probe(torch.cat(statistics), labels, seed=args.seed, steps=args.steps), args.out)
 
 
+def run_pictures(args: argparse.Namespace) -> None:
+    """Draw spectrograms of songs, of what a codec leaves of them, and of what models make of their captions."""
+    from PIL import Image
+
+    songs, models = Songs("test", args.clips, args.seconds), [load_model(path) for path in args.model]
+    columns = [songs.audio, reconstruct(models[0].codec, songs.audio)[0]]
+    columns += [sample(model, songs, _request(args))[0] for model in models]
+    rows = []
+    for row, caption in enumerate(songs.captions):
+        pictures = [_picture(column[row]) for column in columns]
+        rows.append(torch.cat([torch.nn.functional.pad(picture, (0, 0, 4, 4, 4, 4)) for picture in pictures], dim=1))
+        sys.stdout.write(f"{row + 1}. {caption}\n")
+    pixels = (torch.cat(rows).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    Image.fromarray(pixels).quantize(128).save(args.out, optimize=True)
+
+
+def _picture(audio: Tensor) -> Tensor:
+    return spectrogram_image(log_mel(audio[None], SAMPLE_RATE, 80)[0] * (20 / math.log(10)))
+
+
+def _request(args: argparse.Namespace) -> GenerationParams:
+    return GenerationParams(
+        duration=args.seconds, cfg_coef=args.cfg_coef, temperature=args.temperature, top_k=args.top_k, seed=args.seed
+    )
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m musicgen.metrics", description=__doc__)
@@ -172,7 +155,6 @@ def main() -> None:
     scores.add_argument("--model", type=Path, action="append", default=[], help="a model folder; may be repeated")
     scores.add_argument("--codec-only", action="store_true", help="leave out what the models sample")
     scores.add_argument("--clips", type=int, default=128, help="clips per figure")
-    scores.add_argument("--cfg-coef", type=float, default=3.0)
     scores.add_argument("--clap", type=Path, help="a CLAP model folder in transformers' layout")
     scores.add_argument("--probe", type=Path, default=SHIPPED_PROBE)
     scores.add_argument("--json", type=Path, help="also write the figures into this file")
@@ -183,7 +165,16 @@ def main() -> None:
     trains.add_argument("--steps", type=int, default=3000)
     trains.add_argument("--out", type=Path, default=SHIPPED_PROBE)
     trains.set_defaults(run=run_train_probe)
-    for command in (scores, trains):
+    draws = commands.add_parser("pictures", help="draw songs, their reconstructions and samples side by side")
+    draws.add_argument("--model", type=Path, action="append", required=True, help="a model folder; may be repeated")
+    draws.add_argument("--clips", type=int, default=5, help="rows of the picture")
+    draws.add_argument("--out", type=Path, required=True, help="the PNG file to write")
+    draws.set_defaults(run=run_pictures)
+    for command in (scores, draws):
+        command.add_argument("--cfg-coef", type=float, default=3.0)
+        command.add_argument("--temperature", type=float, default=1.0)
+        command.add_argument("--top-k", type=int, default=250)
+    for command in (scores, trains, draws):
         command.add_argument("--seconds", type=float, default=6.0, help="length of a clip")
         command.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
