@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -38,13 +38,31 @@ CHROMA_STEP = 3.2
 
 
 @dataclass(frozen=True)
+class Refinement:
+    """The end of a training, which binds the text: once a clip has begun, what was asked for can be heard in it, so
+    that a model learns little of those words that only the first frames need."""
+
+    steps: int = 2500
+    frames: int = 200
+    batch: int = 9
+    learning_rate: float = 1e-3
+    blind: float = 0.25
+    """Share of the clips whose codes the model does not get to read: it has only the conditions to go by."""
+    first_frames: int = 4
+    first_weight: float = 10.0
+    """How much more the first frames of a clip count."""
+
+
+@dataclass(frozen=True)
 class LMRecipe:
     """How a language model is trained: all that the result depends on, but the data and the networks."""
 
     steps: int = 10000
     phases: tuple[tuple[float, int, int], ...] = ((0.55, 150, 12), (0.85, 300, 6), (1.0, 500, 4))
-    """Up to this share of the training, clips of so many frames, and how many in a batch; bars repeat, so that the
+    """Up to this share of the steps, clips of so many frames, and how many in a batch; bars repeat, so that the
     first is the hard one."""
+    refinement: Refinement = field(default_factory=Refinement)
+    """What comes after the steps."""
     learning_rate: float = 3e-3
     warmup: int = 150
     weight_decay: float = 0.05
@@ -99,7 +117,8 @@ class Batches:
     def draw(self, step: int) -> Batch:
         """The batch of one training step."""
         recipe, rng = self.recipe, step_rng(self.recipe.seed, step)
-        frames, batch = next((frames, batch) for until, frames, batch in recipe.phases if step < until * recipe.steps)
+        later = [(frames, batch) for until, frames, batch in recipe.phases if step < until * recipe.steps]
+        frames, batch = later[0] if later else (recipe.refinement.frames, recipe.refinement.batch)
         rows = rng.integers(len(self.store), size=batch)
         starts = [self._start(int(row), frames, rng) for row in rows]
         captions = [describe(self.store.plans[row], rng) for row in rows]
@@ -200,6 +219,11 @@ class LMTraining:
         self.average = {name: value.to(self.device) for name, value in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
 
+    @property
+    def num_steps(self) -> int:
+        """Steps of the whole training."""
+        return self.recipe.steps + self.recipe.refinement.steps
+
     def losses(self, batch: Batch, disturb: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Cross entropy per codebook `[K]` and of the score's marks, in nats.
 
@@ -215,6 +239,11 @@ class LMTraining:
             read = torch.where(wrong & (read < self.config.card), others, read)
             columns = recipe.opening[0] * weights.shape[1] // codes.shape[2]
             weights[:, :columns] *= recipe.opening[1]
+            if self.step_number >= recipe.steps:
+                blind = (torch.rand(len(read), 1, 1, generator=disturb) < recipe.refinement.blind).to(self.device)
+                read = torch.where(blind, self.config.special_token_id, read)
+                columns = recipe.refinement.first_frames * weights.shape[1] // codes.shape[2]
+                weights[:, :columns] *= recipe.refinement.first_weight
         chroma = None if batch.chroma is None else batch.chroma.to(self.device)
         logits, marks = self.model(read, batch.text.to(self.device), batch.text_mask.to(self.device), chroma)
         # A mark is foreseen in the column of its frame's first code.
@@ -228,9 +257,12 @@ class LMTraining:
         """One step; returns the losses per codebook."""
         recipe, number = self.recipe, self.step_number
         share = number / recipe.steps
-        rate = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * share))
+        peak, along = recipe.learning_rate, share
+        if share >= 1:
+            peak, along = recipe.refinement.learning_rate, (number - recipe.steps) / recipe.refinement.steps
+        rate = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * along))
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * min((number + 1) / recipe.warmup, rate)
+            group["lr"] = peak * min((number + 1) / recipe.warmup, rate)
         losses, marks = self.losses(self.batches.draw(number), step_torch_rng(recipe.seed, number))
         first, last = torch.tensor(recipe.first_weights), torch.tensor(recipe.last_weights)
         weights = torch.lerp(first, last, min(1.0, share / 0.7)).to(self.device)
@@ -276,17 +308,16 @@ def train_lm(
     state = load_checkpoint(checkpoint, training.settings())
     if state is not None:
         training.restore(state)
-    recipe = training.recipe
-    progress = Progress("melody lm" if training.batches.melody else "text lm", recipe.steps, training.step_number)
+    progress = Progress("melody lm" if training.batches.melody else "text lm", training.num_steps, training.step_number)
     saved, figures = time.monotonic(), ""
-    while training.step_number < recipe.steps:
+    while training.step_number < training.num_steps:
         losses = training.step()
         done = training.step_number
-        if done % judge_every == 0 or done == recipe.steps:
+        if done % judge_every == 0 or done == training.num_steps:
             figures = "held-out " + "/".join(f"{value:.2f}" for value in judge_lm(training, held_out))
             if report is not None:
                 report(f"step {done}: {figures}")
-        if time.monotonic() - saved > every_seconds or done == recipe.steps:
+        if time.monotonic() - saved > every_seconds or done == training.num_steps:
             save_checkpoint(checkpoint, training.state())
             saved = time.monotonic()
         progress.update(done, "loss " + "/".join(f"{value:.2f}" for value in losses.tolist()) + " " + figures)

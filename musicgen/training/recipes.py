@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from ..config import CodecConfig, LMConfig
 from .codec import NANO_CODEC, CodecRecipe
-from .lm import LMRecipe
+from .lm import LMRecipe, Refinement
 from .networks import TextShape
 
 
@@ -59,12 +59,22 @@ NANO = Plan(
     },
     lm_recipes={
         "text": LMRecipe(steps=10000),
-        "melody": LMRecipe(steps=6800, phases=((0.6, 200, 8), (0.85, 300, 5), (1.0, 500, 3))),
+        "melody": LMRecipe(
+            steps=6800,
+            phases=((0.6, 200, 8), (0.85, 300, 5), (1.0, 500, 3)),
+            refinement=Refinement(steps=1500, batch=7),
+        ),
     },
 )
 _TINY_TEXT = TextShape(width=16, layers=1, heads=2, ffn=32)
 _TINY_LM = LMRecipe(
-    steps=60, phases=((0.5, 50, 2), (1.0, 100, 2)), warmup=5, learning_rate=5e-3, ema=0.9, bfloat16=False
+    steps=60,
+    phases=((0.5, 50, 2), (1.0, 100, 2)),
+    warmup=5,
+    learning_rate=5e-3,
+    ema=0.9,
+    bfloat16=False,
+    refinement=Refinement(steps=5, frames=50, batch=2),
 )
 MINIATURE = Plan(
     seconds=10.0,

@@ -15,7 +15,7 @@ import torch
 
 from musicgen import GenerationParams, load_model
 from musicgen.conditioning.text import load_tokenizer
-from musicgen.training import recipes
+from musicgen.training import patterns, recipes
 from musicgen.training.__main__ import Workshop, main
 from musicgen.training.captions import vocabulary
 from musicgen.training.codec import CodecTraining, train_codec
@@ -146,6 +146,20 @@ def test_clips_grow_longer_in_the_phases_of_a_training(shop):
     training = lm_training(shop, "text")
     assert training.batches.draw(0).codes.shape == (2, 4, 50)
     assert training.batches.draw(PLAN.lm_recipes["text"].steps - 1).codes.shape == (2, 4, 100)
+    assert training.batches.draw(PLAN.lm_recipes["text"].steps).codes.shape == (2, 4, 50)
+
+
+def test_a_blind_clip_is_told_by_its_text_alone(shop):
+    training = lm_training(shop, "text", refinement=replace(PLAN.lm_recipes["text"].refinement, blind=1.0))
+    batch, other = training.batches.draw(0), training.batches.draw(1)
+    changed = replace(batch, codes=(batch.codes + other.codes[:, :, :50]) % PLAN.codec.card)
+
+    def marks(batch) -> torch.Tensor:
+        return training.losses(batch, torch.Generator().manual_seed(0))[1]
+
+    assert not torch.equal(marks(batch), marks(changed))
+    training.step_number = training.recipe.steps
+    assert torch.equal(marks(batch), marks(changed))
 
 
 def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path):
@@ -273,3 +287,28 @@ def test_an_interrupted_codec_training_is_taken_up_by_the_command(work, shop):
     training = codec_training(shop)
     train_codec(training, work / "codec.pt", shop.songs("valid")[:1, :16000])
     assert training.step_number == PLAN.codec_recipe.steps
+
+
+def test_the_pattern_study_trains_and_measures_each_pattern_once(work, capsys):
+    arguments = [
+        "--work",
+        str(work),
+        "--miniature",
+        "--device",
+        "cpu",
+        "--patterns",
+        "delay",
+        "flatten",
+        "--seeds",
+        "1",
+    ]
+    tables = []
+    for _ in range(2):
+        patterns.main(arguments)
+        tables.append(capsys.readouterr().out)
+    torch.set_flush_denormal(False)
+    assert tables[0] == tables[1]
+    rows = [line.split(" | ") for line in tables[0].splitlines()[2:]]
+    assert [row[0] for row in rows] == ["| delay", "| flatten"]
+    assert float(rows[1][2]) > 3.5 * float(rows[0][2])
+    assert all(0.0 <= float(row[6]) <= 1.0 and float(row[5]) > 0 for row in rows)
