@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from ..patterns import Pattern, named_pattern
 from .captions import CaptionOdds, describe
 from .losses import codes_cross_entropy
 from .networks import TextAndCodes, TextShape
-from .roll import unpack
+from .roll import label_bits, unpack
 from .state import Progress, load_checkpoint, save_checkpoint, step_rng, step_torch_rng
 from .tokenizer import UNKNOWN_ID, Vocabulary
 from .tokens import TokenStore
@@ -38,22 +38,6 @@ CHROMA_STEP = 3.2
 
 
 @dataclass(frozen=True)
-class Refinement:
-    """The end of a training, which binds the text: once a clip has begun, what was asked for can be heard in it, so
-    that a model learns little of those words that only the first frames need."""
-
-    steps: int = 2500
-    frames: int = 200
-    batch: int = 9
-    learning_rate: float = 1e-3
-    blind: float = 0.25
-    """Share of the clips whose codes the model does not get to read: it has only the conditions to go by."""
-    first_frames: int = 4
-    first_weight: float = 10.0
-    """How much more the first frames of a clip count."""
-
-
-@dataclass(frozen=True)
 class LMRecipe:
     """How a language model is trained: all that the result depends on, but the data and the networks."""
 
@@ -61,8 +45,6 @@ class LMRecipe:
     phases: tuple[tuple[float, int, int], ...] = ((0.55, 150, 12), (0.85, 300, 6), (1.0, 500, 4))
     """Up to this share of the steps, clips of so many frames, and how many in a batch; bars repeat, so that the
     first is the hard one."""
-    refinement: Refinement = field(default_factory=Refinement)
-    """What comes after the steps."""
     learning_rate: float = 3e-3
     warmup: int = 150
     weight_decay: float = 0.05
@@ -78,8 +60,13 @@ class LMRecipe:
     """Words that are made unknown, so that unknown words mean nothing."""
     corrupted: float = 0.05
     """Codes that are replaced by others in what the model reads: what it samples will not all be right either."""
-    opening: tuple[int, float] = (100, 2.0)
-    """This many frames at the start of a clip count so much; later ones repeat what was heard."""
+    blind: float = 0.25
+    """Share of the clips whose codes the model does not get to read: it has only the conditions to go by. Once a clip
+    has begun, what was asked for can be heard in it, and words that only its first frames need are not learnt."""
+    openings: tuple[tuple[int, float], ...] = ((100, 2.0), (4, 5.0))
+    """So many frames at the start of a clip count so much more; later ones repeat what was heard."""
+    labels: float = 1.0
+    """Weight of telling a song's labels from its caption, by the text encoder alone."""
     marks: float = 2.0
     """Weight of foreseeing the score, beside the codes."""
     induction: bool = True
@@ -97,11 +84,12 @@ def _pattern(name: str, frames: int, num_codebooks: int) -> Pattern:
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips as tensors: codes `[B, K, T]`, their score's marks `[B, T, MARKS]`, text ids and mask `[B, n]`, chroma
-    one-hot `[B, F, 12]` or None."""
+    """Clips as tensors: codes `[B, K, T]`, their score's marks `[B, T, MARKS]`, their songs' labels `[B, LABELS]`,
+    text ids and mask `[B, n]`, chroma one-hot `[B, F, 12]` or None."""
 
     codes: Tensor
     marks: Tensor
+    labels: Tensor
     text: Tensor
     text_mask: Tensor
     chroma: Tensor | None
@@ -117,8 +105,7 @@ class Batches:
     def draw(self, step: int) -> Batch:
         """The batch of one training step."""
         recipe, rng = self.recipe, step_rng(self.recipe.seed, step)
-        later = [(frames, batch) for until, frames, batch in recipe.phases if step < until * recipe.steps]
-        frames, batch = later[0] if later else (recipe.refinement.frames, recipe.refinement.batch)
+        frames, batch = next((frames, batch) for until, frames, batch in recipe.phases if step < until * recipe.steps)
         rows = rng.integers(len(self.store), size=batch)
         starts = [self._start(int(row), frames, rng) for row in rows]
         captions = [describe(self.store.plans[row], rng) for row in rows]
@@ -151,7 +138,12 @@ class Batches:
         codes = torch.from_numpy(np.stack(clips).astype(np.int64))
         marks = [self.store.rolls[row, start : start + frames] for row, start in zip(rows, starts, strict=True)]
         return Batch(
-            codes, torch.from_numpy(unpack(np.stack(marks))), torch.from_numpy(text), torch.from_numpy(mask), chroma
+            codes=codes,
+            marks=torch.from_numpy(unpack(np.stack(marks))),
+            labels=torch.tensor([label_bits(self.store.plans[row]) for row in rows]),
+            text=torch.from_numpy(text),
+            text_mask=torch.from_numpy(mask),
+            chroma=chroma,
         )
 
     def _start(self, row: int, frames: int, rng: np.random.Generator) -> int:
@@ -199,7 +191,8 @@ class LMTraining:
     def settings(self) -> dict[str, Any]:
         """What a checkpoint must have been made with."""
         values = {**asdict(self.config), **asdict(self.text), **asdict(self.recipe), "songs": len(self.batches.store)}
-        values["phases"] = [list(phase) for phase in self.recipe.phases]
+        for name in ("phases", "openings"):
+            values[name] = [list(part) for part in values[name]]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
     def state(self) -> dict[str, Any]:
@@ -219,13 +212,8 @@ class LMTraining:
         self.average = {name: value.to(self.device) for name, value in state["average"].items()}
         self.optimizer.load_state_dict(state["optimizer"])
 
-    @property
-    def num_steps(self) -> int:
-        """Steps of the whole training."""
-        return self.recipe.steps + self.recipe.refinement.steps
-
     def losses(self, batch: Batch, disturb: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Cross entropy per codebook `[K]` and of the score's marks, in nats.
+        """Cross entropy per codebook `[K]`, and the weighted sum of those of the score's marks and of the labels.
 
         disturb: as in training, with codes corrupted and the opening counted more.
         """
@@ -237,37 +225,33 @@ class LMTraining:
             wrong = (torch.rand(read.shape, generator=disturb) < recipe.corrupted).to(self.device)
             others = torch.randint(self.config.card, read.shape, generator=disturb).to(self.device)
             read = torch.where(wrong & (read < self.config.card), others, read)
-            columns = recipe.opening[0] * weights.shape[1] // codes.shape[2]
-            weights[:, :columns] *= recipe.opening[1]
-            if self.step_number >= recipe.steps:
-                blind = (torch.rand(len(read), 1, 1, generator=disturb) < recipe.refinement.blind).to(self.device)
-                read = torch.where(blind, self.config.special_token_id, read)
-                columns = recipe.refinement.first_frames * weights.shape[1] // codes.shape[2]
-                weights[:, :columns] *= recipe.refinement.first_weight
+            blind = (torch.rand(len(read), 1, 1, generator=disturb) < recipe.blind).to(self.device)
+            read = torch.where(blind, self.config.special_token_id, read)
+            for frames, weight in recipe.openings:
+                weights[:, : frames * weights.shape[1] // codes.shape[2]] *= weight
         chroma = None if batch.chroma is None else batch.chroma.to(self.device)
-        logits, marks = self.model(read, batch.text.to(self.device), batch.text_mask.to(self.device), chroma)
+        logits, marks, labels = self.model(read, batch.text.to(self.device), batch.text_mask.to(self.device), chroma)
         # A mark is foreseen in the column of its frame's first code.
         first = pattern.mask[0, 1:].to(self.device)
         foreseen = F.binary_cross_entropy_with_logits(
             marks[:, first], batch.marks.to(self.device), pos_weight=torch.tensor(_RARE, device=self.device)
         )
-        return codes_cross_entropy(logits, sequence[:, :, 1:], weights.to(self.device)), foreseen
+        told = F.binary_cross_entropy_with_logits(labels, batch.labels.to(self.device))
+        beside = recipe.marks * foreseen + recipe.labels * told
+        return codes_cross_entropy(logits, sequence[:, :, 1:], weights.to(self.device)), beside
 
     def step(self) -> Tensor:
         """One step; returns the losses per codebook."""
         recipe, number = self.recipe, self.step_number
         share = number / recipe.steps
-        peak, along = recipe.learning_rate, share
-        if share >= 1:
-            peak, along = recipe.refinement.learning_rate, (number - recipe.steps) / recipe.refinement.steps
-        rate = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * along))
+        rate = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * share))
         for group in self.optimizer.param_groups:
-            group["lr"] = peak * min((number + 1) / recipe.warmup, rate)
-        losses, marks = self.losses(self.batches.draw(number), step_torch_rng(recipe.seed, number))
+            group["lr"] = recipe.learning_rate * min((number + 1) / recipe.warmup, rate)
+        losses, beside = self.losses(self.batches.draw(number), step_torch_rng(recipe.seed, number))
         first, last = torch.tensor(recipe.first_weights), torch.tensor(recipe.last_weights)
         weights = torch.lerp(first, last, min(1.0, share / 0.7)).to(self.device)
         self.optimizer.zero_grad(set_to_none=True)
-        ((losses * weights).sum() / weights.sum() + recipe.marks * marks).backward()
+        ((losses * weights).sum() / weights.sum() + beside).backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.step_number += 1
@@ -308,16 +292,18 @@ def train_lm(
     state = load_checkpoint(checkpoint, training.settings())
     if state is not None:
         training.restore(state)
-    progress = Progress("melody lm" if training.batches.melody else "text lm", training.num_steps, training.step_number)
+    progress = Progress(
+        "melody lm" if training.batches.melody else "text lm", training.recipe.steps, training.step_number
+    )
     saved, figures = time.monotonic(), ""
-    while training.step_number < training.num_steps:
+    while training.step_number < training.recipe.steps:
         losses = training.step()
         done = training.step_number
-        if done % judge_every == 0 or done == training.num_steps:
+        if done % judge_every == 0 or done == training.recipe.steps:
             figures = "held-out " + "/".join(f"{value:.2f}" for value in judge_lm(training, held_out))
             if report is not None:
                 report(f"step {done}: {figures}")
-        if time.monotonic() - saved > every_seconds or done == training.num_steps:
+        if time.monotonic() - saved > every_seconds or done == training.recipe.steps:
             save_checkpoint(checkpoint, training.state())
             saved = time.monotonic()
         progress.update(done, "loss " + "/".join(f"{value:.2f}" for value in losses.tolist()) + " " + figures)

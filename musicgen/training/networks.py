@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..config import LMConfig
 from ..lm import LMModel
 from .induction import begin_with_induction
-from .roll import MARKS
+from .roll import LABELS, MARKS
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ class TextAndCodes(nn.Module):
         with torch.random.fork_rng(devices=[]):
             self.t5 = T5EncoderModel(text.config(vocab_size))
         self.marks = nn.Linear(config.dim, len(MARKS))
+        self.labels = nn.Linear(text.width, len(LABELS))
         self._init_weights(generator)
         if induction:
             begin_with_induction(self.lm, generator)
@@ -111,13 +112,16 @@ class TextAndCodes(nn.Module):
 
     def forward(
         self, sequence: Tensor, text: Tensor, text_mask: Tensor, chroma: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Logits `[B, K, S, card]`: column s of sequence `[B, K, S]` predicts column s + 1; and `[B, S, MARKS]`.
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits `[B, K, S, card]`: column s of sequence `[B, K, S]` predicts column s + 1; of the score's marks
+        `[B, S, MARKS]`; and of the song's labels `[B, LABELS]`, by the text alone.
 
         text: ids `[B, n]`, padded on the right; text_mask bool `[B, n]`, all False in a row without
-        text. chroma: one-hot `[B, F, 12]`, for melody models. The second are logits of the score's marks.
+        text. chroma: one-hot `[B, F, 12]`, for melody models.
         """
         states = self.t5(input_ids=text, attention_mask=(text != 0).long()).last_hidden_state
+        # The end of a text stands for the whole of it.
+        labels = self.labels(states[torch.arange(len(text), device=text.device), (text != 0).sum(dim=1) - 1])
         condition = self.lm.project_description(states, text_mask)
         hidden = self.lm.embed(sequence)
         columns = sequence.shape[2]
@@ -131,7 +135,7 @@ class TextAndCodes(nn.Module):
         else:
             states = self._with_prefix(hidden, condition, (text != 0).sum(dim=1), chroma)
         states = self.lm.out_norm(states[:, -columns:])
-        return self.lm.logits(states), self.marks(states)
+        return self.lm.logits(states), self.marks(states), labels
 
     def _with_prefix(self, hidden: Tensor, condition: Tensor, lengths: Tensor, chroma: Tensor) -> Tensor:
         """Prepend melody and text; rows with a shorter text are moved to the right, as at inference."""

@@ -32,7 +32,7 @@ from .__main__ import Workshop
 from .captions import read_caption, vocabulary
 from .corpus import SAMPLE_RATE
 from .export import export_model
-from .lm import LMRecipe, LMTraining, Refinement, judge_lm, train_lm
+from .lm import LMRecipe, LMTraining, judge_lm, train_lm
 from .state import write_atomically
 from .tokenizer import Vocabulary
 
@@ -40,7 +40,7 @@ STUDIED = ("delay", "parallel", "partial_delay", "partial_flatten", "coarse_firs
 
 
 def _recipe() -> LMRecipe:
-    return LMRecipe(steps=1500, phases=((1.0, 200, 8),), induction=False, refinement=Refinement(steps=300, batch=8))
+    return LMRecipe(steps=1500, phases=((1.0, 200, 8),), induction=False)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from ..config import CodecConfig, LMConfig
 from .codec import NANO_CODEC, CodecRecipe
-from .lm import LMRecipe, Refinement
+from .lm import LMRecipe
 from .networks import TextShape
 
 
@@ -62,7 +62,6 @@ NANO = Plan(
         "melody": LMRecipe(
             steps=6800,
             phases=((0.6, 200, 8), (0.85, 300, 5), (1.0, 500, 3)),
-            refinement=Refinement(steps=1500, batch=7),
         ),
     },
 )
@@ -74,7 +73,6 @@ _TINY_LM = LMRecipe(
     learning_rate=5e-3,
     ema=0.9,
     bfloat16=False,
-    refinement=Refinement(steps=5, frames=50, batch=2),
 )
 MINIATURE = Plan(
     seconds=10.0,

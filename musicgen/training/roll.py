@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .composer import DRUM_PATTERNS, LEADS, Note, SongPlan
+from .composer import BASSES, CHORDS, DRUM_PATTERNS, GENRES, KEYS, LEADS, SCALES, TEMPI, Note, SongPlan
 
 DRUMS = tuple(sorted({drum for hits in DRUM_PATTERNS.values() for drum in hits}))
 MARKS = (
@@ -18,6 +18,20 @@ MARKS = (
     *(f"lead is {lead}" for lead in LEADS),
 )
 """What each bit says of a frame; pitches are classes, 0 = C."""
+_CHOICES: dict[str, tuple[object, ...]] = {
+    "genre": tuple(GENRES),
+    "mode": tuple(SCALES),
+    "key": KEYS,
+    "beat_frames": tuple(TEMPI),
+    "lead": tuple(LEADS),
+    "chords": CHORDS,
+    "bass_style": BASSES,
+    "drum_pattern": tuple(DRUM_PATTERNS),
+    "bass": (True,),
+    "drums": (True,),
+}
+LABELS = tuple((name, value) for name, values in _CHOICES.items() for value in values)
+"""What each label says of a song."""
 _BIT = {name: np.uint64(1 << place) for place, name in enumerate(MARKS)}
 
 
@@ -33,6 +47,11 @@ def piano_roll(plan: SongPlan, notes: dict[str, list[Note]], num_frames: int) ->
             if stem in ("lead", "bass") and isinstance(note.pitch, int):
                 roll[note.start : note.start + note.frames] |= _BIT[f"{stem} at {note.pitch % 12}"]
     return roll
+
+
+def label_bits(plan: SongPlan) -> list[float]:
+    """0 or 1 for each of the labels."""
+    return [float(getattr(plan, name) == value) for name, value in LABELS]
 
 
 def unpack(roll: np.ndarray) -> np.ndarray:

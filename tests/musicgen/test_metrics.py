@@ -280,3 +280,16 @@ def test_the_probe_can_be_trained_from_the_command(monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "argv", ["metrics", *arguments, "--out", str(out)])
     command.main()
     assert metrics.load_probe(out).training is False
+
+
+def test_pictures_show_songs_reconstructions_and_samples(monkeypatch, capsys, tmp_path):
+    from PIL import Image
+
+    model = command.Path(__file__).parents[2] / "models" / "musicgen-untrained"
+    arguments = ["pictures", "--clips", "2", "--seconds", "2", "--model", str(model), "--out", str(tmp_path / "a.png")]
+    monkeypatch.setattr(sys, "argv", ["metrics", *arguments])
+    command.main()
+    assert capsys.readouterr().out.startswith("1. ")
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.width > 3 * 384 and image.height > 2 * 160
+        assert np.asarray(image.convert("L")).std() > 10
