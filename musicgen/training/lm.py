@@ -46,6 +46,9 @@ class LMRecipe:
     """Up to this share of the steps, clips of so many frames, and how many in a batch; bars repeat, so that the
     first is the hard one."""
     learning_rate: float = 3e-3
+    text_learning_rate: float = 5e-4
+    text_first: tuple[int, int] = (1000, 48)
+    """Steps, and captions in each, in which the text encoder alone learns to tell labels, before anything else."""
     warmup: int = 150
     weight_decay: float = 0.05
     first_weights: tuple[float, ...] = (2.0, 1.2, 0.5, 0.3)
@@ -125,14 +128,7 @@ class Batches:
     ) -> Batch:
         """Clips of chosen songs from chosen frames on; rng makes words unknown."""
         clips = [self.store.codes[row, :, start : start + frames] for row, start in zip(rows, starts, strict=True)]
-        ids = self.vocabulary.tokenizer(captions)["input_ids"]
-        longest = max(len(row) for row in ids)
-        text = np.zeros((len(ids), longest), dtype=np.int64)
-        for row, words in enumerate(ids):
-            text[row, : len(words)] = self.fold[words]
-        if rng is not None:
-            unknown = (rng.random(text.shape) < self.recipe.unknown_words) & (text > UNKNOWN_ID)
-            text[unknown] = UNKNOWN_ID
+        text = self.read(captions, rng)
         mask = (text != 0) & ~no_text[:, None]
         chroma = self._chroma(rows, starts, no_melody) if self.melody else None
         codes = torch.from_numpy(np.stack(clips).astype(np.int64))
@@ -145,6 +141,24 @@ class Batches:
             text_mask=torch.from_numpy(mask),
             chroma=chroma,
         )
+
+    def read(self, captions: list[str], rng: np.random.Generator | None) -> np.ndarray:
+        """Captions as ids int64 `[B, n]`, padded with 0; rng makes words unknown."""
+        ids = self.vocabulary.tokenizer(captions)["input_ids"]
+        text = np.zeros((len(ids), max(len(row) for row in ids)), dtype=np.int64)
+        for row, words in enumerate(ids):
+            text[row, : len(words)] = self.fold[words]
+        if rng is not None:
+            unknown = (rng.random(text.shape) < self.recipe.unknown_words) & (text > UNKNOWN_ID)
+            text[unknown] = UNKNOWN_ID
+        return text
+
+    def captions(self, step: int) -> tuple[Tensor, Tensor]:
+        """Text ids and labels of one step in which the text encoder learns alone."""
+        rng = step_rng(self.recipe.seed, step, 3)
+        plans = [self.store.plans[row] for row in rng.integers(len(self.store), size=self.recipe.text_first[1])]
+        text = self.read([describe(plan, rng) for plan in plans], rng)
+        return torch.from_numpy(text), torch.tensor([label_bits(plan) for plan in plans])
 
     def _start(self, row: int, frames: int, rng: np.random.Generator) -> int:
         bar = 4 * self.store.plans[row].beat_frames
@@ -182,15 +196,22 @@ class LMTraining:
             config, text, len(vocabulary.pieces), generator, induction=recipe.induction, bfloat16=recipe.bfloat16
         ).to(device)
         self.average = {name: value.detach().clone() for name, value in self.model.named_parameters()}
-        decayed = [p for p in self.model.parameters() if p.dim() > 1]
-        plain = [p for p in self.model.parameters() if p.dim() <= 1]
-        groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        groups = []
+        for reads in (False, True):
+            own = [p for n, p in self.model.named_parameters() if n.startswith(("t5", "labels")) == reads]
+            rate = recipe.text_learning_rate if reads else recipe.learning_rate
+            for decay, part in (
+                (recipe.weight_decay, [p for p in own if p.dim() > 1]),
+                (0.0, [p for p in own if p.dim() <= 1]),
+            ):
+                groups.append({"params": part, "weight_decay": decay, "peak": rate})
         self.optimizer = torch.optim.AdamW(groups, recipe.learning_rate, (0.9, 0.97))
         self.step_number = 0
 
     def settings(self) -> dict[str, Any]:
         """What a checkpoint must have been made with."""
         values = {**asdict(self.config), **asdict(self.text), **asdict(self.recipe), "songs": len(self.batches.store)}
+        values["text_first"] = list(values["text_first"])
         for name in ("phases", "openings"):
             values[name] = [list(part) for part in values[name]]
         return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
@@ -240,13 +261,32 @@ class LMTraining:
         beside = recipe.marks * foreseen + recipe.labels * told
         return codes_cross_entropy(logits, sequence[:, :, 1:], weights.to(self.device)), beside
 
+    def teach_text(self) -> float:
+        """Let the text encoder learn to tell labels from captions, alone; returns the last loss."""
+        steps, rate = self.recipe.text_first[0], 1e-3
+        parts = [p for n, p in self.model.named_parameters() if n.startswith(("t5", "labels"))]
+        optimizer = torch.optim.AdamW(parts, rate, (0.9, 0.97), weight_decay=self.recipe.weight_decay)
+        progress, loss = Progress("text encoder", steps), torch.zeros(())
+        for step in range(steps):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * min((step + 1) / self.recipe.warmup, 1.0)
+            text, labels = (part.to(self.device) for part in self.batches.captions(step))
+            loss = F.binary_cross_entropy_with_logits(self.model.read_text(text)[1], labels)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(parts, 1.0)
+            optimizer.step()
+            progress.update(step + 1, f"loss {loss.item():.3f}")
+        self.average = {name: value.detach().clone() for name, value in self.model.named_parameters()}
+        return float(loss.detach())
+
     def step(self) -> Tensor:
         """One step; returns the losses per codebook."""
         recipe, number = self.recipe, self.step_number
         share = number / recipe.steps
         rate = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * share))
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * min((number + 1) / recipe.warmup, rate)
+            group["lr"] = group["peak"] * min((number + 1) / recipe.warmup, rate)
         losses, beside = self.losses(self.batches.draw(number), step_torch_rng(recipe.seed, number))
         first, last = torch.tensor(recipe.first_weights), torch.tensor(recipe.last_weights)
         weights = torch.lerp(first, last, min(1.0, share / 0.7)).to(self.device)
@@ -292,6 +332,8 @@ def train_lm(
     state = load_checkpoint(checkpoint, training.settings())
     if state is not None:
         training.restore(state)
+    else:
+        training.teach_text()
     progress = Progress(
         "melody lm" if training.batches.melody else "text lm", training.recipe.steps, training.step_number
     )

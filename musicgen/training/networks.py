@@ -18,6 +18,9 @@ from ..lm import LMModel
 from .induction import begin_with_induction
 from .roll import LABELS, MARKS
 
+_BESIDE = 3.0
+"""How much more a head of the text encoder begins by looking at its place than elsewhere."""
+
 
 @dataclass(frozen=True)
 class TextShape:
@@ -83,6 +86,7 @@ class TextAndCodes(nn.Module):
         self.marks = nn.Linear(config.dim, len(MARKS))
         self.labels = nn.Linear(text.width, len(LABELS))
         self._init_weights(generator)
+        self._look_beside()
         if induction:
             begin_with_induction(self.lm, generator)
 
@@ -105,10 +109,30 @@ class TextAndCodes(nn.Module):
             weight.copy_(torch.randn(weight.shape, generator=generator) * spread)
 
     @torch.no_grad()
+    def _look_beside(self) -> None:
+        """Let three heads of the text encoder begin by looking at the word before, after, and two before: it has to
+        learn whose `no` a `no` is."""
+        attention: Any = self.t5.encoder.block[0].layer[0].SelfAttention
+        for block in self.t5.encoder.block:
+            # T5 does not divide by the root of the width, its weights begin that much smaller.
+            block.layer[0].SelfAttention.q.weight.mul_(attention.key_value_proj_dim**-0.5)
+        for head, offset in enumerate((-1, 1, -2)[: attention.n_heads]):
+            bucket = attention._relative_position_bucket(
+                torch.tensor([offset]), num_buckets=attention.relative_attention_num_buckets
+            )
+            attention.relative_attention_bias.weight[bucket, head] += _BESIDE
+
+    @torch.no_grad()
     def put(self, weights: dict[str, Tensor]) -> None:
         """Set all weights."""
         for name, weight in self.named_parameters():
             weight.copy_(weights[name])
+
+    def read_text(self, text: Tensor) -> tuple[Tensor, Tensor]:
+        """Ids `[B, n]`, padded on the right -> states `[B, n, width]` and logits of the song's labels `[B, LABELS]`."""
+        states = self.t5(input_ids=text, attention_mask=(text != 0).long()).last_hidden_state
+        # The end of a text stands for the whole of it.
+        return states, self.labels(states[torch.arange(len(text), device=text.device), (text != 0).sum(dim=1) - 1])
 
     def forward(
         self, sequence: Tensor, text: Tensor, text_mask: Tensor, chroma: Tensor | None = None
@@ -119,9 +143,7 @@ class TextAndCodes(nn.Module):
         text: ids `[B, n]`, padded on the right; text_mask bool `[B, n]`, all False in a row without
         text. chroma: one-hot `[B, F, 12]`, for melody models.
         """
-        states = self.t5(input_ids=text, attention_mask=(text != 0).long()).last_hidden_state
-        # The end of a text stands for the whole of it.
-        labels = self.labels(states[torch.arange(len(text), device=text.device), (text != 0).sum(dim=1) - 1])
+        states, labels = self.read_text(text)
         condition = self.lm.project_description(states, text_mask)
         hidden = self.lm.embed(sequence)
         columns = sequence.shape[2]

@@ -148,6 +148,14 @@ def test_clips_grow_longer_in_the_phases_of_a_training(shop):
     assert training.batches.draw(PLAN.lm_recipes["text"].steps - 1).codes.shape == (2, 4, 100)
 
 
+def test_the_text_encoder_learns_whether_there_are_drums(shop):
+    training = lm_training(shop, "text", text_first=(60, 16), warmup=5)
+    untaught = training.model.labels.weight.clone()
+    first = lm_training(shop, "text", text_first=(1, 16), warmup=5).teach_text()
+    assert training.teach_text() < 0.7 * first
+    assert not torch.equal(untaught, training.model.labels.weight)
+
+
 def test_a_blind_clip_is_told_by_its_text_alone(shop):
     training = lm_training(shop, "text")
     batch, other = training.batches.draw(0), training.batches.draw(1)
