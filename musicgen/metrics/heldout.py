@@ -15,7 +15,6 @@ from ..model import MusicGen
 from ..training.captions import CaptionOdds, Labels
 from ..training.composer import SongPlan
 from ..training.corpus import SAMPLE_RATE, make_songs, split_seeds
-from ..training.songs import MELODY_STEMS
 from ..training.state import Progress
 from .score import asked_of
 
@@ -28,7 +27,7 @@ class Songs:
     def __init__(self, split: str, count: int, seconds: float) -> None:
         songs = list(make_songs(split_seeds(split, count), seconds))
         self.audio = torch.tensor(np.stack([song.audio for song in songs]))
-        self.melody = torch.tensor(np.stack([sum(song.stems[stem] for stem in MELODY_STEMS) for song in songs]))
+        self.melody = torch.tensor(np.stack([song.melody for song in songs]))
         self.labels: list[SongPlan] = [song.labels for song in songs]
         odds = CaptionOdds.all_named()
         rngs = [np.random.Generator(np.random.PCG64([song.seed, 1])) for song in songs]

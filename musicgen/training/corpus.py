@@ -33,6 +33,11 @@ class Song:
     labels: SongPlan
     sample_rate: int
 
+    @property
+    def melody(self) -> np.ndarray:
+        """What a melody model is to follow, lead and chords: `[L]`."""
+        return np.asarray(self.stems["lead"] + self.stems["chords"])
+
     def caption(self, rng: np.random.Generator, odds: CaptionOdds = DEFAULT_ODDS) -> str:
         """A caption, other words on every call."""
         return describe(self.labels, rng, odds)

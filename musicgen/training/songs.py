@@ -18,7 +18,6 @@ from .state import Progress, write_atomically
 NANO_CHROMA = ChromaConfig(sample_rate=SAMPLE_RATE, n_fft=4096, hop_length=1024, num_chroma=12, chroma_length=157)
 """Ten seconds of melody, a frame each 64 ms: twice as fine as the released models', which hear 30 seconds."""
 PART = 250
-MELODY_STEMS = ("lead", "chords")
 
 
 class SongStore:
@@ -81,8 +80,7 @@ def _render_part(folder: Path, split: str, part: int, count: int, seconds: float
     for song in make_songs(split_seeds(split, count, part * PART), seconds, workers=workers):
         audio.append(song.audio.astype(np.float16))
         labels.append({"seed": song.seed, **vars(song.labels)})
-        melody = sum(song.stems[name] for name in MELODY_STEMS)
-        chroma.append(chroma_of(torch.from_numpy(np.asarray(melody)), NANO_CHROMA).argmax(dim=1).tolist())
+        chroma.append(chroma_of(torch.from_numpy(song.melody), NANO_CHROMA).argmax(dim=1).tolist())
     write_atomically(_audio_path(folder, part), lambda file: np.save(file, np.stack(audio)))
     about = json.dumps({"labels": labels, "chroma": chroma}).encode()
     write_atomically(_label_path(folder, part), lambda file: file.write(about))
