@@ -93,8 +93,8 @@ def _piece_widgets() -> list[io.Input]:
             min=0.1,
             max=MAX_SECONDS,
             step=0.1,
-            tooltip="Length of the whole piece in seconds, a prompt included. Beyond what the model was trained on at a "
-            "time (30 seconds, for the released models) the piece is sampled in overlapping windows.",
+            tooltip="Length of the whole piece in seconds, a prompt included. Beyond the length that the model was "
+            "trained on (30 seconds, for the released models) the piece is sampled in overlapping windows.",
         ),
         io.Int.Input(
             "batch_size",
