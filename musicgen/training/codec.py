@@ -65,8 +65,6 @@ class CodecRecipe:
     decay: float = 0.98
     dead_share: float = 0.1
     """Entries used less than this share of an even use are moved."""
-    bfloat16: bool = True
-    """Run the networks in bfloat16, which modern processors multiply twice as fast; weights stay float32."""
     seed: int = 1
 
 
@@ -246,11 +244,11 @@ class CodecTraining:
             group["lr"] = recipe.learning_rate * min((number + 1) / recipe.warmup, _cosine(share))
         samples = recipe.frames * self.config.hop_length
         clips = random_clips(self.songs, step_rng(recipe.seed, number), recipe.batch, samples).to(self.device)
-        z = self._run(self.codec.model.encoder, clips[:, None])
+        z = self.codec.model.encoder(clips[:, None])
         commitment = z.new_zeros(())
         if number >= recipe.autoencoder_steps:
             z, commitment = self.books(z, step_torch_rng(recipe.seed, number))
-        output = self._run(self.codec.model.decoder, z)[:, 0]
+        output = self.codec.model.decoder(z)[:, 0]
         first, last = recipe.wave_weight
         wave = first * (last / first) ** share
         loss = wave * F.l1_loss(output, clips) + self.mel(output, clips) + recipe.commitment * commitment
@@ -260,10 +258,6 @@ class CodecTraining:
         self.optimizer.step()
         self.step_number += 1
         return float(loss.detach())
-
-    def _run(self, network: nn.Module, x: Tensor) -> Tensor:
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.recipe.bfloat16):
-            return network(x).float()
 
     @torch.no_grad()
     def _start_codebooks(self) -> None:

@@ -76,7 +76,6 @@ class LMRecipe:
     """Begin with heads that look for the last repeat."""
     ema: float = 0.999
     pattern: str = "delay"
-    bfloat16: bool = True
     seed: int = 1
 
 
@@ -192,9 +191,9 @@ class LMTraining:
         self.config, self.text, self.recipe, self.device = config, text, recipe, device
         self.batches = Batches(store, vocabulary, recipe, config.chroma_dim is not None)
         generator = step_torch_rng(recipe.seed, 2**31 - 1)
-        self.model = TextAndCodes(
-            config, text, len(vocabulary.pieces), generator, induction=recipe.induction, bfloat16=recipe.bfloat16
-        ).to(device)
+        self.model = TextAndCodes(config, text, len(vocabulary.pieces), generator, induction=recipe.induction).to(
+            device
+        )
         self.average = {name: value.detach().clone() for name, value in self.model.named_parameters()}
         groups = []
         for reads in (False, True):

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..config import LMConfig
@@ -47,22 +46,6 @@ class TextShape:
         )
 
 
-class _HalfLinear(nn.Linear):
-    """Multiplies in bfloat16, which modern processors do more than twice as fast, and stores float32."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        half = F.linear(input.bfloat16(), self.weight.bfloat16())
-        return half.float() if self.bias is None else half.float() + self.bias
-
-
-class _HalfOperations:
-    """Leaves of a language model that is trained with products in bfloat16, and everything else in float32."""
-
-    Linear = _HalfLinear
-    LayerNorm = nn.LayerNorm
-    Embedding = nn.Embedding
-
-
 class TextAndCodes(nn.Module):
     """A language model and the T5 encoder that is trained with it."""
 
@@ -74,12 +57,11 @@ class TextAndCodes(nn.Module):
         generator: torch.Generator,
         *,
         induction: bool = False,
-        bfloat16: bool = False,
     ) -> None:
         super().__init__()
         from transformers import T5EncoderModel
 
-        self.lm = LMModel(config, _HalfOperations if bfloat16 else nn)
+        self.lm = LMModel(config, nn)
         # transformers draws its weights from the global generator; they are drawn anew below.
         with torch.random.fork_rng(devices=[]):
             self.t5 = T5EncoderModel(text.config(vocab_size))

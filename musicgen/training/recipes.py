@@ -50,7 +50,7 @@ NANO = Plan(
     judged_songs=16,
     judge_every=500,
     codec=NANO_CODEC,
-    codec_recipe=CodecRecipe(bfloat16=False),
+    codec_recipe=CodecRecipe(),
     codec_songs=3000,
     text=_TEXT,
     lms={
@@ -72,7 +72,6 @@ _TINY_LM = LMRecipe(
     warmup=5,
     learning_rate=5e-3,
     ema=0.9,
-    bfloat16=False,
 )
 MINIATURE = Plan(
     seconds=10.0,
@@ -81,7 +80,7 @@ MINIATURE = Plan(
     judged_songs=2,
     judge_every=30,
     codec=replace(NANO_CODEC, n_filters=2, dimension=16, card=64),
-    codec_recipe=CodecRecipe(steps=60, autoencoder_steps=30, batch=2, frames=25, warmup=5, bfloat16=False),
+    codec_recipe=CodecRecipe(steps=60, autoencoder_steps=30, batch=2, frames=25, warmup=5),
     codec_songs=8,
     text=_TINY_TEXT,
     lms={name: _lm(32, 2, 4, _TINY_TEXT, card=64, melody=name == "melody") for name in ("text", "melody")},
