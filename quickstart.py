@@ -296,8 +296,6 @@ def play(server: ComfyServer, args: argparse.Namespace) -> None:
     failure = describe_failure(entry)
     if failure:
         raise ComfyError(failure)
-    if "untrained" in used[0]:
-        say("untrained: this will be noise")
     for output in entry["outputs"].values():
         for item in output.get("audio", []):
             say(f"saved {BASE / item['type'] / item['subfolder'] / item['filename']}")

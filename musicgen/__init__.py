@@ -3,7 +3,7 @@
 It knows nothing of ComfyUI. Load a model, turn descriptions and melodies into codes, and codes
 into audio::
 
-    model = load_model("models/musicgen-untrained")
+    model = load_model("models/musicgen-nano")
     codes = model.generate(["a calm piano melody"], GenerationParams(duration=10.0))
     audio = model.decode(codes)
 """

@@ -28,7 +28,7 @@ logger = logging.getLogger("musicgen")
 
 FOLDER = "musicgen"
 BUNDLED = "bundled"
-DEFAULT_MODEL = "bundled/musicgen-untrained"
+DEFAULT_MODEL = "bundled/musicgen-nano"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _BUNDLED_DIRECTORY = Path(__file__).resolve().parent.parent / "models"

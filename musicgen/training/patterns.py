@@ -1,9 +1,9 @@
 """The pattern study: the same small model trained once per codebook pattern, and what each makes of held-out captions.
 
-`python -m musicgen.training.patterns --work FOLDER` trains every pattern and seed that has no
-result yet, with the codec and the codes that `python -m musicgen.training tokens` left in the
-folder, and prints one table. It is the ablation of Copet et al. 2023 (section 4.3, table 5) in
-miniature: same size, same data, same number of clips seen; only the order of the codes differs.
+`python -m musicgen.training.patterns --work FOLDER` renders songs, trains a codec, trains every
+pattern and seed that has no result yet, and prints one table. It is the ablation of Copet et al.
+2023 (section 4.3, table 5) in miniature: same size, same data, same number of clips seen; only the
+order of the codes differs.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from ..patterns import named_pattern
 from . import recipes
 from .__main__ import Workshop
 from .captions import read_caption, vocabulary
+from .codec import CodecRecipe
 from .corpus import SAMPLE_RATE
 from .export import export_model
 from .lm import LMRecipe, LMTraining, judge_lm, train_lm
@@ -40,20 +41,25 @@ STUDIED = ("delay", "parallel", "partial_delay", "partial_flatten", "coarse_firs
 
 
 def _recipe() -> LMRecipe:
-    return LMRecipe(steps=1500, phases=((1.0, 200, 8),), induction=False)
+    return LMRecipe(steps=1000, phases=((1.0, 200, 6),), text_first=(300, 48), induction=False)
+
+
+def _plan() -> recipes.Plan:
+    return replace(recipes.NANO, songs=1250, codec_songs=1250, codec_recipe=CodecRecipe(steps=1500))
 
 
 @dataclass(frozen=True)
 class Study:
-    """The size of one training and of its examination."""
+    """The size of one training and of its examination. The codec is the study's own, and trained more briefly than
+    what is shipped."""
 
-    dim: int = 128
+    dim: int = 64
     layers: int = 3
-    heads: int = 4
+    heads: int = 2
     frames: int = 200
     recipe: LMRecipe = field(default_factory=_recipe)
     clips: int = 128
-    plan: recipes.Plan = recipes.NANO
+    plan: recipes.Plan = field(default_factory=_plan)
 
     def lm(self) -> LMConfig:
         """The language model, the same for every pattern."""
@@ -148,7 +154,7 @@ def _spread(values: list[float]) -> str:
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m musicgen.training.patterns", description=__doc__)
-    parser.add_argument("--work", type=Path, required=True, help="the work folder of python -m musicgen.training")
+    parser.add_argument("--work", type=Path, required=True, help="folder for songs, checkpoints and results (1 GB)")
     parser.add_argument("--patterns", nargs="+", choices=STUDIED, default=list(STUDIED))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--threads", type=int, default=1, help="processor threads of this process")

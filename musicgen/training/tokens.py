@@ -17,8 +17,6 @@ from .roll import piano_roll
 from .songs import SongStore
 from .state import Progress, write_atomically
 
-_BATCH = 10
-
 
 @torch.no_grad()
 def round_to_half(codec: EnCodec) -> EnCodec:
@@ -72,9 +70,8 @@ def tokenise_songs(codec: EnCodec, songs: SongStore, folder: Path, name: str) ->
         path = folder / f"{name}-{codec.fingerprint}-{first // size:04d}.npy"
         last = min(first + size, len(songs))
         if not path.is_file():
-            codes = np.concatenate(
-                [_encode(codec, songs[at : min(at + _BATCH, last)]) for at in range(first, last, _BATCH)]
-            )
+            # One by one: several at once do not fit into a processor's cache, and take longer.
+            codes = np.concatenate([_encode(codec, songs[at : at + 1]) for at in range(first, last)])
             write_atomically(path, lambda file, codes=codes: np.save(file, codes))
         parts.append(np.load(path)[: last - first])
         progress.update(last)

@@ -33,6 +33,9 @@ ARGUMENTS = (
 # What a fresh user directory has none of, and the translations of a help page that has none.
 ABSENT_BY_DESIGN = re.compile(r"/(api/userdata\b|user\.css$|extensions/[^/]+/docs/[^/]+/\w+\.md$)")
 
+# ComfyUI's own first workflow looks for its models outside, and complains about that, sooner or later; ours name none.
+NOT_OURS = re.compile(r"/missingModelDownload-\w+\.js")
+
 READY = """(type) => window.app?.graph && window.LiteGraph?.registered_node_types[type]
   && app.graph.nodes.length > 0"""
 LOAD = "async ([graph, name]) => { await app.loadGraphData(graph, true, true, name) }"
@@ -125,7 +128,6 @@ def open_frontend(url: str, node_type: str, width: int = 1600, height: int = 100
             frontend = Frontend(page)
             page.goto(url)
             page.wait_for_function(READY, arg=node_type, timeout=180_000)
-            # ComfyUI's own first workflow looks for its models outside, and complains about that.
             page.wait_for_load_state("networkidle")
             frontend.complaints.clear()
             yield frontend
@@ -148,7 +150,7 @@ class Frontend:
     def _on_console(self, message: ConsoleMessage) -> None:
         url = message.location.get("url", "")
         missing = message.text.startswith("Failed to load resource") and ABSENT_BY_DESIGN.search(_path(url))
-        if message.type == "error" and not missing:
+        if message.type == "error" and not missing and not NOT_OURS.search(_path(url)):
             self.complaints.append(f"console: {message.text} ({url})")
 
     def _on_response(self, response: Response) -> None:

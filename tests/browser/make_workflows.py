@@ -15,6 +15,7 @@ import os
 import re
 import tempfile
 import uuid
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,12 @@ from .frontend import Frontend, open_frontend, read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / "workflows"
-NAMES = ("text_to_music", "melody_to_music", "continue_music")
+NAMES = ("text_to_music", "melody_to_music", "continue_music", "codebook_patterns")
 PICTURE = ROOT / "docs" / "graph.png"
 PICTURE_OF = "melody_to_music"
 
-# Position and size of each kind of node. Nothing stands below the sampler: it grows when the
-# picture of the codes appears on it.
+# Position and size of the first node of each kind; others of it stand below. Below a sampler there
+# is room: it grows when the picture of the codes appears on it.
 LAYOUT = {
     "MusicGenLoader": ((0, 0), (330, 122)),
     "LoadAudio": ((0, 220), (330, 136)),
@@ -43,7 +44,13 @@ LAYOUT = {
     "SaveAudioAdvanced": ((1360, 0), (290, 140)),
     "PreviewImage": ((1050, 260), (600, 300)),
 }
-CARD_FROM = {"text_to_music": 350, "melody_to_music": 690, "continue_music": 350}  # left edge of the card's picture
+ROW = 800
+CARD_FROM = {
+    "text_to_music": 350,
+    "melody_to_music": 690,
+    "continue_music": 350,
+    "codebook_patterns": 350,
+}  # left edge of the card's picture
 WORDS = {
     "text_to_music": "**Text to music.** Describe the music in *MusicGen Text Encode* and press Run; the sound appears "
     "in *Save Audio*.",
@@ -51,12 +58,17 @@ WORDS = {
     "the music and press Run. The music follows the melody's chroma, which the picture shows.",
     "continue_music": "**Continue music.** Choose the beginning in *Load Audio*, describe the music and press Run. "
     "*duration* is the length of the whole piece, the beginning included.",
+    "codebook_patterns": "**One prompt through four codebook patterns.** The samplers differ in *pattern* alone, and "
+    "the pictures on them show the codes. The model was trained on *delay*; of the other patterns it knows nothing, as "
+    "can be heard, and *flatten* takes four times as many steps. What patterns do to models that were trained on them "
+    "is measured in the pack's *docs/patterns.md*.",
 }
 NOTE = """{words}
 
-The bundled model is **untrained, so the result is noise**. Put the folder of a trained MusicGen into
-*models/musicgen* and choose it in the loader. The weights that Meta released are licensed CC-BY-NC 4.0:
-no commercial use."""
+The bundled *musicgen-nano* is a small model trained on synthesised loops: it knows {knows}. For any music, put the
+folder of a released MusicGen into *models/musicgen* and choose it in the loader. The weights that Meta released are
+licensed CC-BY-NC 4.0: no commercial use."""
+KNOWS = "nine genres, eight lead instruments, bass, drums, keys and tempi, and calls them by their usual names"
 
 
 def project() -> tuple[str, str]:
@@ -77,16 +89,18 @@ def _edits(prompt: dict, name: str) -> list[dict[str, Any]]:
     package, version = project()
     edits = []
     kinds = {int(key): node["class_type"] for key, node in prompt.items()}
+    seen: Counter[str] = Counter()
     for key, kind in {**kinds, max(kinds) + 1: "MarkdownNote"}.items():
-        position, size = LAYOUT[kind]
-        edit: dict[str, Any] = {"id": key, "type": kind, "pos": position, "size": size}
+        (left, top), size = LAYOUT[kind]
+        edit: dict[str, Any] = {"id": key, "type": kind, "pos": (left, top + ROW * seen[kind]), "size": size}
+        seen[kind] += 1
         if kind.startswith("MusicGen"):
             edit["properties"] = {"cnr_id": package, "ver": version}
         if kind == "MusicGenSampleTokens":
             edit["widgets"] = {"control_after_generate": "fixed"}
         if kind == "MarkdownNote":
             edit["title"] = "About this workflow"
-            edit["widgets"] = {"text": NOTE.format(words=WORDS[name])}
+            edit["widgets"] = {"text": NOTE.format(words=WORDS[name], knows=KNOWS)}
             if "LoadAudio" not in kinds.values():
                 edit["pos"] = LAYOUT["LoadAudio"][0]
         edits.append(edit)

@@ -121,13 +121,13 @@ def test_a_missing_node_or_file_would_have_been_noticed(frontend, kind, key, val
 def test_a_node_s_error_shows_as_its_sentence(frontend):
     graph = workflow("melody_to_music")
     loader = next(node for node in graph["nodes"] if node["type"] == "MusicGenLoader")
-    loader["widgets_values"][0] = "bundled/musicgen-untrained"
+    loader["widgets_values"][0] = "bundled/musicgen-nano"
     frontend.open(graph, "wrong_model")
-    with pytest.raises(Error, match=r"bundled/musicgen-untrained.*melody"):
+    with pytest.raises(Error, match=r"bundled/musicgen-nano.*melody"):
         frontend.run()
     troubles = frontend.troubles()
     frontend.page.screenshot(path=SCREENSHOTS / "wrong_model.png")
-    assert "MusicGen Sample Tokens" in troubles and "ValueError: the model bundled/musicgen-untrained" in troubles
+    assert "MusicGen Sample Tokens" in troubles and "ValueError: the model bundled/musicgen-nano" in troubles
 
 
 def test_pictures_are_small_enough_to_ship():

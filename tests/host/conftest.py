@@ -34,13 +34,16 @@ class Host:
         self.models = server.base / "models" / "musicgen"
         self._runs = 0
 
-    def workflow(self, name: str, *, model: str | None = None, audio: str | None = None, **sampler: Any) -> dict:
+    def workflow(
+        self, name: str, *, model: str | None = None, audio: str | None = None, text: str | None = None, **sampler: Any
+    ) -> dict:
         """A workflow of the project, 1 s short, with inputs changed; its seed is a fresh one unless given."""
         self._runs += 1
         prompt = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
         changes = {
             "MusicGenLoader": {"model": model},
             "LoadAudio": {"audio": audio},
+            "MusicGenTextEncode": {"text": text},
             "MusicGenSampleTokens": {"duration": 1.0, "seed": self._runs, **sampler},
             "SaveAudioAdvanced": {"filename_prefix": f"audio/{name}_{self._runs}"},
         }
@@ -50,12 +53,18 @@ class Host:
         return prompt
 
     def play(self, prompt: dict, on_event: Callable[[str, dict], None] | None = None) -> tuple[np.ndarray, int]:
-        """Run a prompt that must succeed; its saved audio as float [C, L], and its sample rate."""
+        """Run a prompt that must succeed and save one sound: as float [C, L], and its sample rate."""
+        (sound,) = self.play_batch(prompt, on_event)
+        return sound
+
+    def play_batch(
+        self, prompt: dict, on_event: Callable[[str, dict], None] | None = None
+    ) -> list[tuple[np.ndarray, int]]:
+        """Run a prompt that must succeed; all that it saves, as :meth:`play` has it."""
         entry = self.server.run(prompt, on_event, timeout=300)
         assert describe_failure(entry) is None
         items = [item for output in entry["outputs"].values() for item in output.get("audio", [])]
-        assert len(items) == 1
-        return decode(self.server.view(items[0]))
+        return [decode(self.server.view(item)) for item in items]
 
     def fail(self, prompt: dict) -> tuple[str, str]:
         """Run a prompt that a node must refuse; the exception's type and message."""
@@ -97,7 +106,7 @@ def host(tmp_path_factory: pytest.TempPathFactory, comfyui: Path) -> Iterator[Ho
     base = tmp_path_factory.mktemp("comfyui")
     prepare_base(base, ROOT)
     elsewhere = base / "elsewhere" / "musicgen"
-    shutil.copytree(ROOT / "models" / "musicgen-untrained", elsewhere / "family" / "small")
+    shutil.copytree(ROOT / "models" / "musicgen-nano", elsewhere / "family" / "small")
     paths = base / "extra_model_paths.yaml"
     paths.write_text(json.dumps({"elsewhere": {"base_path": str(elsewhere.parent), "musicgen": "musicgen"}}))
     with ComfyServer(base, comfyui, ("--extra-model-paths-config", str(paths))) as server:

@@ -49,8 +49,8 @@ def options_of_the_loader(host):
 
 def test_the_bundled_models_are_listed_and_one_of_them_is_the_default(host):
     options, default = options_of_the_loader(host)
-    assert {"bundled/musicgen-untrained", "bundled/musicgen-untrained-melody"} <= set(options)
-    assert default == "bundled/musicgen-untrained"
+    assert {"bundled/musicgen-nano", "bundled/musicgen-nano-melody"} <= set(options)
+    assert default == "bundled/musicgen-nano"
 
 
 def test_a_model_in_a_folder_of_extra_model_paths_is_listed_and_plays(host):

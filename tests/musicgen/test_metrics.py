@@ -246,7 +246,7 @@ def test_every_attribute_is_scored_only_where_it_was_asked():
 
 def test_clap_embeds_sound_and_words_from_a_local_folder(tmp_path):
     transformers = pytest.importorskip("transformers")
-    from musicgen.training.untrained import char_tokenizer
+    from tests.tiny_models import char_tokenizer
 
     tokenizer = char_tokenizer()
     text = {"vocab_size": len(tokenizer), "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
@@ -265,12 +265,12 @@ def test_clap_embeds_sound_and_words_from_a_local_folder(tmp_path):
 
 
 def test_one_command_prints_one_table(monkeypatch, capsys, tmp_path):
-    model = command.Path(__file__).parents[2] / "models" / "musicgen-untrained-melody"
+    model = command.Path(__file__).parents[2] / "models" / "musicgen-nano-melody"
     arguments = ["score", "--clips", "8", "--seconds", "4", "--model", str(model), "--json", str(tmp_path / "out.json")]
     monkeypatch.setattr(sys, "argv", ["metrics", *arguments])
     command.main()
     table = capsys.readouterr().out
-    assert table.startswith("| measure | chance | songs | musicgen-untrained-melody, codec only |")
+    assert table.startswith("| measure | chance | songs | musicgen-nano-melody, codec only |")
     for row in ("drums present or not", "pulse", "energy in key", "SI-SNR", "Frechet", "silent clips", "perplexity"):
         assert f"| {row}" in table
     figures = command.json.loads((tmp_path / "out.json").read_text())
@@ -278,7 +278,7 @@ def test_one_command_prints_one_table(monkeypatch, capsys, tmp_path):
 
 
 def test_the_probe_can_be_trained_from_the_command(monkeypatch, tmp_path):
-    model = command.Path(__file__).parents[2] / "models" / "musicgen-untrained"
+    model = command.Path(__file__).parents[2] / "models" / "musicgen-nano"
     out = tmp_path / "probe.safetensors"
     arguments = ["train-probe", "--songs", "20", "--seconds", "4", "--steps", "5", "--model", str(model)]
     monkeypatch.setattr(sys, "argv", ["metrics", *arguments, "--out", str(out)])
@@ -289,7 +289,7 @@ def test_the_probe_can_be_trained_from_the_command(monkeypatch, tmp_path):
 def test_pictures_show_songs_reconstructions_and_samples(monkeypatch, capsys, tmp_path):
     from PIL import Image
 
-    model = command.Path(__file__).parents[2] / "models" / "musicgen-untrained"
+    model = command.Path(__file__).parents[2] / "models" / "musicgen-nano"
     arguments = ["pictures", "--clips", "2", "--seconds", "2", "--model", str(model), "--out", str(tmp_path / "a.png")]
     monkeypatch.setattr(sys, "argv", ["metrics", *arguments])
     command.main()

@@ -22,7 +22,7 @@ def broken_model(models_folder):
 
 def test_the_combo_lists_the_bundled_models_first_and_sub_folders_with_forward_slashes(host, node_list):
     names = list(host.models())
-    assert names[:2] == ["bundled/musicgen-untrained", "bundled/musicgen-untrained-melody"]
+    assert names[:2] == ["bundled/musicgen-nano", "bundled/musicgen-nano-melody"]
     assert {"tiny/text", "tiny/melody", "tiny/stereo"} <= set(names)
     combo = node_list[0].GET_SCHEMA().inputs[0]
     assert combo.options == names
@@ -44,7 +44,7 @@ def test_a_path_outside_the_models_folder_is_refused(node_list, name):
 
 def test_an_unknown_model_is_refused_with_the_known_ones(node_list):
     answer = node_list[0].validate_inputs(model="musicgen-huge")
-    assert "does not exist" in answer and "bundled/musicgen-untrained" in answer
+    assert "does not exist" in answer and "bundled/musicgen-nano" in answer
 
 
 def test_a_linked_model_name_is_left_to_execution(node_list):

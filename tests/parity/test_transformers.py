@@ -13,7 +13,7 @@ import torch
 from musicgen import GenerationParams, load_model
 from musicgen.conditioning.chroma import extract_melody
 from musicgen.config import RELEASED_CHROMA
-from musicgen.training import untrained
+from tests import tiny_models
 from tests.conftest import GOLDEN
 
 transformers = pytest.importorskip("transformers")
@@ -25,8 +25,8 @@ FRAMES = 24
 def save_random(kind: str, folder, channels: int = 1, seed: int = 11, text_width: int = 32):
     """A random model of transformers' own making, in `folder`."""
     melody = kind == "melody"
-    tokenizer = untrained.char_tokenizer()
-    config = untrained.tiny_config(melody, len(tokenizer))
+    tokenizer = tiny_models.char_tokenizer()
+    config = tiny_models.tiny_config(melody, len(tokenizer))
     config.text_encoder.d_model = text_width
     config.decoder.num_codebooks, config.decoder.audio_channels = 4 * channels, channels
     model_type = (
@@ -34,10 +34,10 @@ def save_random(kind: str, folder, channels: int = 1, seed: int = 11, text_width
     )
     model = model_type(config).eval()
     with torch.no_grad():
-        untrained.spread_weights(model, torch.Generator().manual_seed(seed))
+        tiny_models.spread_weights(model, torch.Generator().manual_seed(seed))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    model.generation_config.update(pad_token_id=untrained.CARD, decoder_start_token_id=untrained.CARD)
+    model.generation_config.update(pad_token_id=tiny_models.CARD, decoder_start_token_id=tiny_models.CARD)
     return model
 
 
@@ -110,11 +110,11 @@ def test_logits_of_melody_models_are_those_of_transformers(tmp_path, sweep):
     m = load_model(tmp_path / "random")
     chroma = extract_melody(sweep[0], 32000, RELEASED_CHROMA).chroma
     tokens = m.text_encoder.tokenizer([TEXT], return_tensors="pt")
-    sequence = torch.full((1, 4, 3), untrained.CARD)
+    sequence = torch.full((1, 4, 3), tiny_models.CARD)
     with torch.no_grad():
         reference = model(
             **tokens, input_features=chroma[None], decoder_input_ids=sequence.view(4, 3), use_cache=False
-        ).logits.view(1, 4, -1, untrained.CARD)[:, :, -1]
+        ).logits.view(1, 4, -1, tiny_models.CARD)[:, :, -1]
         conditions = fuse(
             m.lm,
             [m.text_encoder.encode([TEXT])],

@@ -1,23 +1,14 @@
-"""Tiny, seeded, untrained models in the Hugging Face layout: the whole machine runs, the sound is noise.
-
-`python -m musicgen.training.untrained FOLDER` writes `musicgen-untrained` and
-`musicgen-untrained-melody` into FOLDER, the same files on every run. transformers builds and
-saves them, so that the layout is its own.
-"""
+"""Tiny models of transformers' own making, with seeded random weights: what parity is tried on."""
 
 from __future__ import annotations
 
-import argparse
 import string
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
 
-SEED = 2306_05284
 CARD = 64
-_TEXT_SPREAD, _LM_SPREAD, _LOUDNESS = 0.5, 0.2, 0.1
+_TEXT_SPREAD, _LM_SPREAD = 0.5, 0.2
 
 
 def char_tokenizer() -> Any:
@@ -100,46 +91,3 @@ def spread_weights(model: Any, generator: torch.Generator) -> None:
         if name.endswith("original0"):
             direction = model.state_dict()[name[:-1] + "1"]
             tensor.copy_(direction.flatten(1).norm(dim=1).view(tensor.shape))
-
-
-def _set_loudness(model: Any, generator: torch.Generator) -> None:
-    """Scale the codec's last convolution so that random codes sound at a set level."""
-    codes = torch.randint(0, CARD, (1, 1, 4, 50), generator=generator)
-    audio = model.audio_encoder.decode(codes, [None]).audio_values
-    last = model.audio_encoder.decoder.layers[-1].conv
-    last.parametrizations.weight.original0.mul_(_LOUDNESS / audio.std())
-    last.bias.mul_(_LOUDNESS / audio.std())
-
-
-@torch.no_grad()
-def write_untrained(folder: Path, *, melody: bool, seed: int = SEED) -> None:
-    """Write one untrained model into `folder`, which must not exist yet."""
-    from transformers import MusicgenForConditionalGeneration, MusicgenMelodyForConditionalGeneration
-
-    if folder.exists():
-        raise FileExistsError(f"{folder} exists already; remove it first.")
-    kind = MusicgenMelodyForConditionalGeneration if melody else MusicgenForConditionalGeneration
-    tokenizer = char_tokenizer()
-    generator = torch.Generator().manual_seed(seed + melody)
-    model = kind(tiny_config(melody, len(tokenizer))).eval()
-    spread_weights(model, generator)
-    _set_loudness(model, generator)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        part = Path(scratch) / folder.name
-        model.half().save_pretrained(part)
-        tokenizer.save_pretrained(part)
-        part.rename(folder)
-
-
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path, help="where to write the two model folders")
-    folder = parser.parse_args().folder
-    write_untrained(folder / "musicgen-untrained", melody=False)
-    write_untrained(folder / "musicgen-untrained-melody", melody=True)
-
-
-if __name__ == "__main__":
-    main()
