@@ -61,7 +61,11 @@ def kohya(factors: Factors, alpha: float = 2.0 * RANK) -> dict[str, torch.Tensor
     tensors = {}
     for path, (up, down) in factors.items():
         name = "lora_unet_" + path.replace(".", "_")
-        tensors |= {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up, f"{name}.alpha": torch.tensor(alpha)}
+        tensors |= {
+            f"{name}.lora_down.weight": down,
+            f"{name}.lora_up.weight": up,
+            f"{name}.alpha": torch.tensor(alpha),
+        }
     return tensors
 
 
