@@ -118,7 +118,7 @@ class _Reader:
         if not any({"down", "up", "embedding_A", "embedding_B"} & module.keys.keys() for module in fitting):
             raise ValueError(
                 f"{self.name} holds no low-rank factors for this model: it has {len(keys)} tensors, first "
-                f"{', '.join(sorted(keys)[:5]) or 'none'}. Choose a LoRA that was trained on MusicGen's language model."
+                f"{_first(sorted(keys))}. Choose a LoRA that was trained on MusicGen's language model."
             )
         for module in fitting:
             self._read_module(module)
@@ -202,15 +202,18 @@ class _Reader:
         return float(tensor)
 
 
+def _first(keys: Sequence[str]) -> str:
+    """The first five of some stored names, whatever is in them, for a sentence."""
+    return ", ".join(ascii(key[:100])[1:-1] for key in keys[:5]) or "none"
+
+
 def _warnings(lora: LoRA, has_alpha: bool) -> tuple[str, ...]:
     found = []
     texts = [key for key in lora.unmatched if "text_encoder" in key or key.startswith("lora_te")]
     others = [key for key in lora.unmatched if key not in texts]
     for keys, why in ((texts, "are for the text encoder, which takes no LoRA"), (others, "fit nothing in this model")):
         if keys:
-            found.append(
-                f"LoRA {lora.name}: {len(keys)} tensors {why}; they are left out, first {', '.join(keys[:5])}."
-            )
+            found.append(f"LoRA {lora.name}: {len(keys)} tensors {why}; they are left out, first {_first(keys)}.")
     if not has_alpha:
         found.append(f"LoRA {lora.name} tells no alpha; it is taken for the rank, so that strength alone scales it.")
     return tuple(found)

@@ -167,11 +167,12 @@ def adapter_modules(where: str, stored: Iterable[str]) -> tuple[list[AdapterModu
     modules: dict[str, AdapterModule] = {}
     strange = []
     for key in sorted(stored):
-        kind = next((kind for kind, marks in _OTHER_KINDS.items() if re.search(marks, key)), None)
+        plain = key.isprintable() and len(key) <= _LONGEST_NAME
+        match = next((match for form in _ROLES if (match := form.fullmatch(key))), None) if plain else None
+        kind = next((kind for kind, marks in _OTHER_KINDS.items() if re.search(marks, key)), None) if plain else None
         if kind:
             raise ValueError(f"{where} is of the kind {kind} ({key}); only plain LoRA is implemented.")
-        match = next((match for form in _ROLES if (match := form.fullmatch(key))), None)
-        if match is None or len(key) > _LONGEST_NAME:
+        if match is None:
             strange.append(key)
             continue
         path, role = match["path"].removeprefix("base_model.model."), _SYNONYMS.get(match["role"], match["role"])

@@ -199,6 +199,15 @@ def test_tensors_that_fit_nothing_are_named_and_left_out(text, lora_file):
     assert "1 tensors fit nothing in this model; they are left out, first oddity." in others
 
 
+def test_names_of_any_length_and_content_stay_a_short_line(text, lora_file):
+    names = {"a" * 100_000 + ".lora_A": torch.ones(1), "x\n\ty.lora_B": torch.ones(1), "\u266b.alpha": torch.ones(1)}
+    (line,) = read_lora(lora_file(kohya(draw_factors(TEXT)) | names), text.config).warnings
+    assert len(line) < 400 and line.isascii() and line.isprintable()
+    with pytest.raises(ValueError, match="no low-rank factors") as refused:
+        read_lora(lora_file(names), text.config)
+    assert len(str(refused.value)) < 400 and str(refused.value).isprintable()
+
+
 def test_a_text_model_s_lora_on_a_melody_model_names_the_cross_attention_it_lacks(lora_file):
     lora = read_lora(lora_file(kohya(draw_factors(TEXT))), golden_model("hf-melody").config)
     assert len(lora.unmatched) == 2 * 4 * 3 and all("encoder_attn" in name for name in lora.unmatched)
