@@ -7,8 +7,9 @@ our parameters; `merged_lm` applies them, or a host does, who takes the changes 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,15 +135,16 @@ class _Reader:
         keys = dict(module.keys)
         name = short_name(module.path)
         alpha = self._alpha(keys.pop("alpha", None))
-        for first, second in (("down", "up"), ("embedding_A", "embedding_B")):
-            if first not in keys and second not in keys:
-                continue
-            if first not in keys or second not in keys:
-                raise ValueError(f"{self.name} holds {next(iter(keys.values()))} without its other factor.")
-            pair = self._tensor(keys.pop(first)), self._tensor(keys.pop(second))
-            # Of an embedding PEFT keeps both factors turned: [rank, entries] and [width, rank].
-            down, up = pair if first == "down" else (pair[1].T.contiguous(), pair[0].T.contiguous())
-            self._add_low_rank(module, self.targets[name, "weight"], up, down, alpha)
+        scale = partial(self.settings.scale, module.path, stored_alpha=alpha)
+        for roles in (("down", "up"), ("embedding_A", "embedding_B")):
+            pair = [keys.pop(role) for role in roles if role in keys]
+            if len(pair) == 1:
+                raise ValueError(f"{self.name} holds {pair[0]} without its other factor.")
+            if pair:
+                down, up = (self._tensor(key) for key in pair)
+                if roles[0] != "down":  # of an embedding PEFT keeps [rank, entries] and [width, rank]
+                    down, up = (factor.movedim(0, -1).contiguous() for factor in (up, down))
+                self._add_low_rank(pair, self.targets[name, "weight"], up, down, scale)
         for kind, key in keys.items():
             if (name, kind) in self.targets:
                 self._add_replacement(key, self.targets[name, kind])
@@ -150,19 +152,17 @@ class _Reader:
                 self.unmatched.append(key)
 
     def _add_low_rank(
-        self, module: AdapterModule, rows: tuple[Rows, ...], up: Tensor, down: Tensor, alpha: float | None
+        self, keys: list[str], rows: tuple[Rows, ...], up: Tensor, down: Tensor, scale: Callable[[int], float]
     ) -> None:
-        factors = [key for role, key in module.keys.items() if role not in ("alpha", "weight", "bias")]
         if up.dim() != 2 or down.dim() != 2 or up.shape[1] != down.shape[0] or not up.shape[1]:
             raise ValueError(
-                f"{self.name}: {' and '.join(factors)} are {list(down.shape)} and {list(up.shape)} where "
-                "[rank, inputs] and [outputs, rank] are needed."
+                f"{self.name}: {' and '.join(keys)} are {list(down.shape)} and {list(up.shape)} where [rank, inputs] "
+                "and [outputs, rank] are needed."
             )
-        self._check(factors[0], (up.shape[0], down.shape[1]), rows)
-        scale = self.settings.scale(module.path, down.shape[0], alpha)
+        self._check(keys[0], (up.shape[0], down.shape[1]), rows)
         for part, target in zip(up.split([r.count for r in rows]), rows, strict=True):
-            self._claim(LowRank, target, factors[0])
-            self.low_rank.append(LowRank(target, part, down, scale))
+            self._claim(LowRank, target, keys[0])
+            self.low_rank.append(LowRank(target, part, down, scale(down.shape[0])))
 
     def _add_replacement(self, key: str, rows: tuple[Rows, ...]) -> None:
         value = self._tensor(key)
