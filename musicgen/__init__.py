@@ -10,7 +10,8 @@ into audio::
 
 from .config import GenerationParams
 from .generation import StepProgress
+from .lora import read_lora
 from .model import MusicGen, load_model
 from .patterns import PATTERN_NAMES
 
-__all__ = ["PATTERN_NAMES", "GenerationParams", "MusicGen", "StepProgress", "load_model"]
+__all__ = ["PATTERN_NAMES", "GenerationParams", "MusicGen", "StepProgress", "load_model", "read_lora"]

@@ -12,6 +12,7 @@ from .conditioning.chroma import Melody, extract_melody
 from .config import RELEASED_CHROMA, GenerationParams
 from .generation import OnStep, generate_codes
 from .loading import Components, load_components
+from .lora import LoRA, merged_lm
 
 
 class MusicGen:
@@ -77,6 +78,11 @@ class MusicGen:
             on_step=on_step,
             device=self.device,
         )
+
+    def with_lora(self, lora: LoRA, strength: float = 1.0) -> MusicGen:
+        """This model with a LoRA of `read_lora` in it; `self` stays as it is and shares what both have in common."""
+        lm = merged_lm(self.lm, lora, strength)
+        return MusicGen(Components(self.config, lm, self.text_encoder, self.codec), self.device)
 
     def encode(self, audio: Tensor, sample_rate: int) -> Tensor:
         """Audio `[B, C, L]` of any rate and channel count -> codes `[B, K, T]`."""

@@ -8,6 +8,7 @@ from . import host
 from .codec import MusicGenEnCodecDecode, MusicGenEnCodecEncode
 from .conditioning import MusicGenMelodyChroma, MusicGenTextEncode
 from .loaders import MusicGenLoader
+from .lora import MusicGenLoraLoader
 from .sampling import MusicGenSampleTokens
 
 
@@ -27,4 +28,5 @@ class MusicGenExtension(ComfyExtension):
             MusicGenSampleTokens,
             MusicGenEnCodecDecode,
             MusicGenEnCodecEncode,
+            MusicGenLoraLoader,
         ]

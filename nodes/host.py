@@ -19,6 +19,7 @@ import comfy.model_management as mm
 import comfy.model_patcher
 import comfy.ops
 import comfy.utils
+import comfy.weight_adapter
 import folder_paths
 import torch
 from PIL import Image
@@ -27,12 +28,15 @@ from torch import Tensor, nn
 logger = logging.getLogger("musicgen")
 
 FOLDER = "musicgen"
+LORA_FOLDER = "loras"
 BUNDLED = "bundled"
 DEFAULT_MODEL = "bundled/musicgen-nano"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _BUNDLED_DIRECTORY = Path(__file__).resolve().parent.parent / "models"
 _CONFIG = "config.json"
+_NAMED = 10
+_PEFT_FILE, _PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _EXTENSIONS = {".safetensors", ".bin", ".json"}
 _PICTURE_INTERVAL = 0.25
 _PICTURE_SIZE = 512
@@ -79,9 +83,44 @@ def resolve_model(name: str) -> tuple[str, Path]:
 def model_fingerprint(name: str) -> str:
     """Changes when a file of the model does. ComfyUI writes it into saved files, so it tells no paths."""
     path = resolve_model(name)[1]
-    stats = ((file.name, file.stat()) for file in sorted(path.iterdir()) if file.is_file())
+    return _file_fingerprint(path, sorted(path.iterdir()))
+
+
+def _file_fingerprint(path: Path, files: list[Path]) -> str:
+    stats = ((file.name, file.stat()) for file in files if file.is_file())
     state = repr((str(path), [(file, stat.st_mtime_ns, stat.st_size) for file, stat in stats]))
     return hashlib.sha256(state.encode()).hexdigest()
+
+
+def loras() -> dict[str, Path]:
+    """Every LoRA's name as the LoRA loader shows it, and its file; a folder that PEFT saved is one entry."""
+    found: dict[str, Path] = {}
+    for file in folder_paths.get_filename_list(LORA_FOLDER):
+        name, path = PurePosixPath(file.replace("\\", "/")), folder_paths.get_full_path(LORA_FOLDER, file)
+        if name.suffix == ".safetensors" and path is not None:
+            from_peft = name.name == _PEFT_FILE and len(name.parts) > 1 and Path(path).with_name(_PEFT_CONFIG).is_file()
+            found[str(name.parent if from_peft else name)] = Path(path).parent if from_peft else Path(path)
+    return found
+
+
+def resolve_lora(name: str) -> tuple[str, Path]:
+    """A name out of a workflow -> the name with forward slashes, and the LoRA's file or folder."""
+    clean, known = str(PurePosixPath(name.replace("\\", "/"))), loras()
+    if clean not in known:
+        first = ", ".join(list(known)[:_NAMED]) or "none"
+        more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+        raise ValueError(
+            f"lora is {name!r}, which does not exist; allowed are {first}{more}. Put a .safetensors file, or a folder "
+            "that PEFT saved, into models/loras to add one."
+        )
+    return clean, known[clean]
+
+
+def lora_fingerprint(name: str) -> str:
+    """Changes when a file of the LoRA does."""
+    path = resolve_lora(name)[1]
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return _file_fingerprint(path, files)
 
 
 # Memory management
@@ -120,6 +159,27 @@ def wrap_codec(module: nn.Module) -> Any:
 def _wrap(module: nn.Module, load_device: torch.device, offload_device: torch.device) -> Any:
     mm.archive_model_dtypes(module)
     return comfy.model_patcher.CoreModelPatcher(module, load_device=load_device, offload_device=offload_device)
+
+
+def patch_lm(patcher: Any, lora: Any, strength: float) -> Any:
+    """A clone of a language model's patcher that adds a LoRA. Both share one module: the host changes its weights when
+    it loads the clone, and back when it loads the other."""
+    whole = {_patch_key(change.rows): ("diff", (change.value,)) for change in lora.replacements}
+    low_rank: dict[Any, Any] = {}
+    for change in lora.low_rank:
+        alpha = change.scale * change.down.shape[0]  # the host divides by the rank
+        low_rank[_patch_key(change.rows)] = comfy.weight_adapter.LoRAAdapter(
+            set(), (change.up, change.down, alpha, None, None, None)
+        )
+    patched = patcher.clone()
+    done = patched.add_patches(whole, strength, 1.0 - strength) + patched.add_patches(low_rank, strength)
+    if len(done) != len(whole) + len(low_rank):
+        raise RuntimeError(f"ComfyUI took {len(done)} of {len(whole) + len(low_rank)} changes of LoRA {lora.name}.")
+    return patched
+
+
+def _patch_key(rows: Any) -> tuple[str, tuple[int, int, int]]:
+    return rows.parameter, (0, rows.start, rows.count)
 
 
 @contextmanager

@@ -30,9 +30,10 @@ MAY_IMPORT = {
     "codec": {"config", "audio"},
     "checkpoints": {"config", "checkpoints"},
     "loading": {"checkpoints", "config", "lm", "codec", "conditioning"},
+    "lora": {"checkpoints", "config", "lm"},
     "fuser": {"config", "lm", "engine", "conditioning"},
     "generation": {"config", "engine", "fuser", "lm", "patterns", "sampling", "conditioning", "windows"},
-    "model": {"config", "generation", "loading", "conditioning"},
+    "model": {"config", "generation", "loading", "lora", "conditioning"},
     "training": {
         "checkpoints",
         "codec",
@@ -46,7 +47,7 @@ MAY_IMPORT = {
         "transformer",
     },
     "metrics": {"audio", "codec", "conditioning", "config", "images", "metrics", "model", "training"},
-    "__init__": {"config", "generation", "model", "patterns"},
+    "__init__": {"config", "generation", "lora", "model", "patterns"},
 }
 # Heavy or fragile packages are imported where they are used, not when the library is.
 LAZY = {"transformers", "torchaudio", "encodec", "safetensors", "tokenizers", "sentencepiece", "scipy", "librosa"}

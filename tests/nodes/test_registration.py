@@ -13,6 +13,7 @@ IDS = [
     "MusicGenSampleTokens",
     "MusicGenEnCodecDecode",
     "MusicGenEnCodecEncode",
+    "MusicGenLoraLoader",
 ]
 
 
