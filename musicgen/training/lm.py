@@ -42,7 +42,7 @@ class LMRecipe:
     """How a language model is trained: all that the result depends on, but the data and the networks."""
 
     steps: int = 10000
-    phases: tuple[tuple[float, int, int], ...] = ((0.55, 150, 12), (0.85, 300, 6), (1.0, 500, 4))
+    phases: tuple[tuple[float, int, int], ...] = ((0.6, 150, 12), (0.85, 300, 6), (1.0, 500, 4))
     """Up to this share of the steps, clips of so many frames, and how many in a batch; bars repeat, so that the
     first is the hard one."""
     learning_rate: float = 3e-3

@@ -45,7 +45,7 @@ def _lm(dim: int, layers: int, heads: int, text: TextShape, *, card: int, melody
 _TEXT = TextShape()
 NANO = Plan(
     seconds=10.0,
-    songs=9000,
+    songs=6000,
     held_out=250,
     judged_songs=16,
     judge_every=500,
@@ -54,13 +54,13 @@ NANO = Plan(
     codec_songs=3000,
     text=_TEXT,
     lms={
-        "text": _lm(192, 4, 6, _TEXT, card=256, melody=False),
-        "melody": _lm(192, 4, 6, _TEXT, card=256, melody=True),
+        "text": _lm(128, 4, 4, _TEXT, card=256, melody=False),
+        "melody": _lm(128, 4, 4, _TEXT, card=256, melody=True),
     },
     lm_recipes={
-        "text": LMRecipe(steps=10000),
+        "text": LMRecipe(steps=6000),
         "melody": LMRecipe(
-            steps=6800,
+            steps=4500,
             phases=((0.6, 200, 8), (0.85, 300, 5), (1.0, 500, 3)),
         ),
     },
