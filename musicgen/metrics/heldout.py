@@ -40,7 +40,8 @@ class Songs:
 
 def reconstruct(codec: EnCodec, audio: Tensor) -> tuple[Tensor, Tensor]:
     """Songs `[N, L]` at 16 kHz -> what is left of them `[N, L]` at 16 kHz, and their codes `[N, K, T]`."""
-    codes = [codec.encode(part[:, None], SAMPLE_RATE).cpu() for part in audio.split(BATCH)]
+    # One by one: several at once do not fit into a processor's cache, and take longer.
+    codes = [codec.encode(part[:, None], SAMPLE_RATE).cpu() for part in audio.split(1)]
     heard = [codec.decode(part).mean(dim=1).cpu() for part in codes]
     back = resample(torch.cat(heard), codec.sample_rate, SAMPLE_RATE)
     return back[:, : audio.shape[1]], torch.cat(codes)
