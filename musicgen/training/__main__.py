@@ -58,12 +58,14 @@ class Workshop:
 
     def lm(self, kind: str) -> LMTraining:
         """A language model, trained to the end."""
-        recipe = self.plan.lm_recipes[kind]
         words = Vocabulary(vocabulary())
         store = self.tokens("train")
-        training = LMTraining(self.plan.lms[kind], self.plan.text, recipe, store, words, self.device)
-        checkpoint = self.folder / f"lm-{kind}.pt"
-        train_lm(training, checkpoint, self.tokens("valid"), judge_every=self.plan.judge_every, report=_say)
+        begin = None
+        for course, recipe in enumerate(self.plan.lm_recipes[kind], start=1):
+            training = LMTraining(self.plan.lms[kind], self.plan.text, recipe, store, words, self.device, begin)
+            checkpoint = self.folder / (f"lm-{kind}.pt" if course == 1 else f"lm-{kind}-{course}.pt")
+            train_lm(training, checkpoint, self.tokens("valid"), judge_every=self.plan.judge_every, report=_say)
+            begin = training.average
         return training
 
     def export(self, kind: str) -> None:

@@ -187,13 +187,17 @@ class LMTraining:
         store: TokenStore,
         vocabulary: Vocabulary,
         device: str = "cpu",
+        begin: dict[str, Tensor] | None = None,
     ) -> None:
+        """begin: weights to begin with, by name; by default random ones."""
         self.config, self.text, self.recipe, self.device = config, text, recipe, device
         self.batches = Batches(store, vocabulary, recipe, config.chroma_dim is not None)
         generator = step_torch_rng(recipe.seed, 2**31 - 1)
         self.model = TextAndCodes(config, text, len(vocabulary.pieces), generator, induction=recipe.induction).to(
             device
         )
+        if begin is not None:
+            self.model.put(begin)
         self.average = {name: value.detach().clone() for name, value in self.model.named_parameters()}
         groups = []
         for reads in (False, True):
@@ -331,7 +335,7 @@ def train_lm(
     state = load_checkpoint(checkpoint, training.settings())
     if state is not None:
         training.restore(state)
-    else:
+    elif training.recipe.text_first[0]:
         training.teach_text()
     progress = Progress(
         "melody lm" if training.batches.melody else "text lm", training.recipe.steps, training.step_number

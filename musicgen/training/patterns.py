@@ -71,7 +71,7 @@ MINIATURE = Study(
     dim=32,
     layers=2,
     frames=200,
-    recipe=replace(recipes.MINIATURE.lm_recipes["text"], steps=6, phases=((1.0, 50, 2),), induction=False),
+    recipe=replace(recipes.MINIATURE.lm_recipes["text"][0], steps=6, phases=((1.0, 50, 2),), induction=False),
     clips=4,
     plan=recipes.MINIATURE,
 )

@@ -24,7 +24,8 @@ class Plan:
     codec_songs: int
     text: TextShape
     lms: dict[str, LMConfig]
-    lm_recipes: dict[str, LMRecipe]
+    lm_recipes: dict[str, tuple[LMRecipe, ...]]
+    """Courses: each begins with the weights that the one before it ended with."""
 
 
 def _lm(dim: int, layers: int, heads: int, text: TextShape, *, card: int, melody: bool) -> LMConfig:
@@ -58,10 +59,18 @@ NANO = Plan(
         "melody": _lm(128, 4, 4, _TEXT, card=256, melody=True),
     },
     lm_recipes={
-        "text": LMRecipe(steps=6000),
-        "melody": LMRecipe(
-            steps=4500,
-            phases=((0.6, 200, 8), (0.85, 300, 5), (1.0, 500, 3)),
+        "text": (LMRecipe(steps=6000),),
+        "melody": (
+            LMRecipe(steps=4500, phases=((0.6, 200, 8), (0.85, 300, 5), (1.0, 500, 3))),
+            # Once a model copies well, it hardly listens to its melody: now half of the clips go unread.
+            LMRecipe(
+                steps=3600,
+                phases=((0.7, 150, 9), (0.9, 300, 4), (1.0, 500, 2)),
+                learning_rate=2e-3,
+                text_first=(0, 0),
+                blind=0.5,
+                seed=2,
+            ),
         ),
     },
 )
@@ -84,5 +93,5 @@ MINIATURE = Plan(
     codec_songs=8,
     text=_TINY_TEXT,
     lms={name: _lm(32, 2, 4, _TINY_TEXT, card=64, melody=name == "melody") for name in ("text", "melody")},
-    lm_recipes={"text": _TINY_LM, "melody": _TINY_LM},
+    lm_recipes={"text": (_TINY_LM,), "melody": (_TINY_LM, replace(_TINY_LM, steps=20, text_first=(0, 0), seed=2))},
 )

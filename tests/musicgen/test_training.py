@@ -51,7 +51,7 @@ def codec_training(shop, **changes) -> CodecTraining:
 
 
 def lm_training(shop, kind, **changes) -> LMTraining:
-    recipe = replace(PLAN.lm_recipes[kind], **changes)
+    recipe = replace(PLAN.lm_recipes[kind][0], **changes)
     return LMTraining(PLAN.lms[kind], PLAN.text, recipe, shop.tokens("train"), Vocabulary(vocabulary()))
 
 
@@ -145,7 +145,7 @@ def test_induction_needs_two_layers_and_four_heads():
 def test_clips_grow_longer_in_the_phases_of_a_training(shop):
     training = lm_training(shop, "text")
     assert training.batches.draw(0).codes.shape == (2, 4, 50)
-    assert training.batches.draw(PLAN.lm_recipes["text"].steps - 1).codes.shape == (2, 4, 100)
+    assert training.batches.draw(PLAN.lm_recipes["text"][0].steps - 1).codes.shape == (2, 4, 100)
 
 
 def test_the_text_encoder_learns_whether_there_are_drums(shop):
