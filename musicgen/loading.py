@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from .checkpoints import huggingface
 from .checkpoints.tensors import Recipe, StoredTensors, check_tensors
 from .codec import EnCodec
+from .conditioning.style import StyleConditioner
 from .conditioning.text import TextEncoder, load_tokenizer
 from .config import ModelConfig
 from .lm import LMModel
@@ -23,12 +24,13 @@ LM_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Components:
-    """The three networks of a model and its configuration."""
+    """The networks of a model and its configuration; a style model has one more."""
 
     config: ModelConfig
     lm: LMModel
     text_encoder: TextEncoder
     codec: EnCodec
+    style: StyleConditioner | None = None
 
 
 def load_components(

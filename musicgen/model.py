@@ -22,6 +22,7 @@ class MusicGen:
         self.lm = components.lm
         self.text_encoder = components.text_encoder
         self.codec = components.codec
+        self.style = components.style
         self.device = device
 
     @property
@@ -51,6 +52,7 @@ class MusicGen:
         *,
         melody: Tensor | list[Tensor | None] | None = None,
         melody_sample_rate: int | None = None,
+        style: Tensor | list[Tensor] | None = None,
         prompt: Tensor | None = None,
         on_step: OnStep | None = None,
     ) -> Tensor:
@@ -58,7 +60,8 @@ class MusicGen:
 
         A description that is None or "" is unconditional. melody: for melody models, audio
         `[B or 1, C, L]`, `[C, L]` or `[L]`, or a list of one `[C, L]`, `[L]`, `[1, C, L]` or None
-        per item or for all, at melody_sample_rate (default: the model's). prompt: codes
+        per item or for all, at melody_sample_rate (default: the model's). style: for style models,
+        tokens of :meth:`encode_style`, for all items or one for each. prompt: codes
         `[B or 1, K, T0]` to continue; the output begins with them.
         on_step: called after every step with a :class:`StepProgress`; what it raises cancels.
         Item i draws from seed + i and equals the same request made alone. Raises ValueError on bad input.
@@ -73,10 +76,28 @@ class MusicGen:
             params,
             batch_size=len(descriptions),
             melodies=self._melodies(melody, melody_sample_rate, len(descriptions)),
+            styles=[style] * len(descriptions) if isinstance(style, Tensor) else style or [],
             prompt=prompt,
             on_step=on_step,
             device=self.device,
         )
+
+    def encode_style(
+        self,
+        audio: Tensor,
+        sample_rate: int,
+        *,
+        excerpt_length: float | None = None,
+        seed: int | None = None,
+        eval_q: int | None = None,
+    ) -> Tensor:
+        """The style of a recording `[C, L]` or `[L]`: tokens `[n, dim]`; see :meth:`StyleConditioner.encode`.
+
+        Raises ValueError where the model has no style condition.
+        """
+        if self.style is None:
+            raise ValueError(f"model {self.config.name!r} has no style condition; load a style model.")
+        return self.style.encode(audio, sample_rate, excerpt_length=excerpt_length, seed=seed, eval_q=eval_q).cpu()
 
     def encode(self, audio: Tensor, sample_rate: int) -> Tensor:
         """Audio `[B, C, L]` of any rate and channel count -> codes `[B, K, T]`."""

@@ -112,6 +112,11 @@ def wrap_text_encoder(module: nn.Module) -> Any:
     return _wrap(module, mm.text_encoder_device(), mm.text_encoder_offload_device())
 
 
+def wrap_style(module: nn.Module) -> Any:
+    """A ModelPatcher around a style conditioner, which runs where text encoders do."""
+    return wrap_text_encoder(module)
+
+
 def wrap_codec(module: nn.Module) -> Any:
     """A ModelPatcher around a codec."""
     return _wrap(module, mm.vae_device(), mm.vae_offload_device())

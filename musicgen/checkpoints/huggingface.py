@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import RELEASED_CHROMA, ChromaConfig, CodecConfig, LMConfig, ModelConfig
+from ..config import RELEASED_CHROMA, RELEASED_STRIDE, ChromaConfig, CodecConfig, LMConfig, ModelConfig
 from .tensors import Recipe
 
 CONFIG_FILE = "config.json"
@@ -111,6 +111,7 @@ def read_config(folder: Path, stored: Collection[str] = ()) -> ModelConfig:
         text_dim=text.integer("d_model"),
         text_projection=text.integer("d_model") != decoder.integer("hidden_size") or _TEXT_PROJECTION in stored,
         chroma_dim=root.integer("num_chroma", RELEASED_CHROMA.num_chroma) if melody else None,
+        style_dim=None,
     )
     decoder.choice("activation_function", ("gelu",), "gelu")
     if channels > 2 or lm.num_codebooks != codec.num_codebooks * channels or lm.card != codec.card:
@@ -118,16 +119,19 @@ def read_config(folder: Path, stored: Collection[str] = ()) -> ModelConfig:
             f"{folder / CONFIG_FILE}: a decoder of {lm.num_codebooks} x {lm.card} codes for {channels} channel(s) does "
             f"not fit a codec of {codec.num_codebooks} x {codec.card}; allowed are 1 or 2 channels of the codec's size."
         )
+    window = _window(folder, codec.frame_rate)
     return ModelConfig(
         name=folder.name,
         lm=lm,
         codec=codec,
         text_encoder=_t5_fields(text),
         chroma=_chroma_config(folder, root, codec) if melody else None,
+        style=None,
         audio_channels=channels,
         # The layout does not store the delays: one per level of the codec, the same for both channels.
         delays=tuple(q // channels for q in range(lm.num_codebooks)),
-        window=_window(folder, codec.frame_rate),
+        window=window,
+        extend_stride=RELEASED_STRIDE * window,
     )
 
 

@@ -123,9 +123,11 @@ def export_model(
         codec=codec.config,
         text_encoder={},
         chroma=chroma,
+        style=None,
         audio_channels=1,
         delays=tuple(range(codec.config.num_codebooks)),
         window=0.0,
+        extend_stride=0.0,
     )
     for recipes, weights in (
         (huggingface.lm_recipes(config), model.lm.state_dict()),

@@ -44,7 +44,7 @@ def test_logits_and_null_logits_are_the_reference_s(kind, item, with_melody, dec
         [condition, None],
         1,
         torch.device("cpu"),
-        guided_by_melody=[True, False],
+        led=[True, False],
         chroma=chroma,
         chroma_config=m.config.chroma,
     )

@@ -271,8 +271,9 @@ def released_config(name: str, shapes: dict[str, list[int]]) -> ModelConfig:
     codec = CodecConfig(
         32000, 1, 128, 64, 1, (8, 5, 4, 4), 7, 7, 3, 2, 2, 2, False, "reflect", True, 1.0, num_codebooks=4, card=2048
     )
-    lm = LMConfig(dim, layers, dim // 64, 4 * dim, codebooks, 2048, not melody, 768, True, 12 if melody else None)
-    return ModelConfig(name, lm, codec, {}, None, codebooks // 4, tuple(range(codebooks)), 30.0)
+    chroma_dim = 12 if melody else None
+    lm = LMConfig(dim, layers, dim // 64, 4 * dim, not melody, codebooks, 2048, 768, True, chroma_dim, None)
+    return ModelConfig(name, lm, codec, {}, None, None, codebooks // 4, tuple(range(codebooks)), 30.0, 18.0)
 
 
 @pytest.mark.parametrize("name", ["small", "melody", "stereo-small"])
