@@ -6,11 +6,10 @@ MERT is HuBERT (Hsu et al. 2021) in every number and name, but for options that 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .checkpoint import Part
+from .checkpoint import MertFiles, Part
 from .fields import Fields, read_json
 from .places import cached_folder, entries, named_first
 from .tensors import Recipe, StoredTensors
@@ -25,14 +24,6 @@ _MASK = "masked_spec_embed"  # what training hides sound behind
 _MODULE = "hubert."
 _POSITIONS = "encoder.pos_conv_embed.conv."
 _OLD_NAMES = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
-
-
-@dataclass(frozen=True)
-class MertFiles:
-    """A MERT on disk: fields of a transformers `HubertConfig`, and its tensors."""
-
-    config: dict[str, Any]
-    part: Part
 
 
 def find_mert(width: int, beside: Path, search: Sequence[Path] = ()) -> MertFiles | None:

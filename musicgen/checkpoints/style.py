@@ -9,22 +9,23 @@ from .checkpoint import Part
 from .fields import Fields, is_number
 from .tensors import Recipe, StoredTensors
 
+PREFIX = "condition_provider.conditioners.self_wav."
 # Heads of attention, which no shape tells; the other numbers of a scale are those of the tensors.
 _HEADS = {"default": 8, "xsmall": 8, "large": 16}
 _MERT_RATE = 24000
 _TRAINING_ONLY = ("._codebook.inited", "._codebook.cluster_size", "._codebook.embed_avg", ".num_batches_tracked")
 
 
-def style_config(fields: Fields, stored: StoredTensors, prefix: str, codec_rate: int) -> StyleConfig:
-    """The numbers of the style condition whose tensors begin with `prefix`.
+def style_config(fields: Fields, stored: StoredTensors, codec_rate: int) -> StyleConfig:
+    """The numbers of the style condition among the tensors of a language model's file.
 
-    fields: its settings, `conditioners.<name>.style`. codec_rate: samples per second of the model's
+    fields: its settings, `conditioners.self_wav.style`. codec_rate: samples per second of the model's
     codec, whose codes are the features where MERT's states are not. Raises ValueError on what is
     missing, out of range or not implemented.
     """
     is_mert = fields.choice("model_name", ("mert", "encodec"), "mert") == "mert"
     fields.require("batch_norm", True)
-    shapes = {name.removeprefix(prefix): shape for name, shape in stored.shapes().items() if name.startswith(prefix)}
+    shapes = {name.removeprefix(PREFIX): shape for name, shape in stored.shapes().items() if name.startswith(PREFIX)}
     codebooks = sum(name.endswith("._codebook.embed") for name in shapes)
     try:
         hidden, dim = shapes["transformer.layers.0.linear1.weight"]
@@ -37,8 +38,8 @@ def style_config(fields: Fields, stored: StoredTensors, prefix: str, codec_rate:
     eval_q, length = fields.integer("eval_q", 3), fields.number("length", 3.0)
     if eval_q > codebooks or not low <= length <= high:
         raise ValueError(
-            f"{fields.where}: eval_q {eval_q} of {codebooks} codebooks and a length of {length:g} s between {low:g} and "
-            f"{high:g} s make no style condition; fetch the file again."
+            f"{fields.where}: eval_q is {eval_q} and length {length:g}; allowed are at most {codebooks}, the stored "
+            f"codebooks, and {low:g} to {high:g} seconds, the varying_lengths."
         )
     return StyleConfig(
         dim=dim,
@@ -68,25 +69,24 @@ def _range(fields: Fields) -> tuple[float, float]:
     return float(value[0]), float(value[1])
 
 
-def style_part(config: StyleConfig, stored: StoredTensors, prefix: str) -> Part:
+def style_part(config: StyleConfig, stored: StoredTensors) -> Part:
     """The style condition among the tensors of its file; the projection of its tokens belongs to the language model."""
-    own = [name for name in stored.records if name.startswith(prefix)]
+    own = [name for name in stored.records if name.startswith(PREFIX)]
     ignored = frozenset(name for name in own if name.endswith(_TRAINING_ONLY))
-    return Part(stored, lambda names: style_recipes(config, names, prefix), ignored)
+    return Part(stored, lambda names: _recipes(config, names), ignored)
 
 
-def style_recipes(config: StyleConfig, names: Iterable[str], prefix: str) -> dict[str, Recipe]:
-    """Our parameter names of the style condition, and the stored tensors that each is made of."""
-    books = (f"{prefix}rvq.vq.layers.{k}._codebook.embed" for k in range(config.num_codebooks))
+def _recipes(config: StyleConfig, names: Iterable[str]) -> dict[str, Recipe]:
+    books = (f"{PREFIX}rvq.vq.layers.{k}._codebook.embed" for k in range(config.num_codebooks))
     special = {
-        "mean": Recipe("copy", (f"{prefix}batch_norm.running_mean",)),
-        "variance": Recipe("copy", (f"{prefix}batch_norm.running_var",)),
+        "mean": Recipe("copy", (f"{PREFIX}batch_norm.running_mean",)),
+        "variance": Recipe("copy", (f"{PREFIX}batch_norm.running_var",)),
         "codebooks": Recipe("concat", tuple(books)),
     }
     if config.features == "encodec":
-        tables = tuple(f"{prefix}embed.{k}.weight" for k in range(config.feature_codebooks))
+        tables = tuple(f"{PREFIX}embed.{k}.weight" for k in range(config.feature_codebooks))
         special["embed.weight"] = Recipe("concat", tables)
-    return {name: special.get(name) or Recipe("copy", (prefix + _stored_name(name),)) for name in names}
+    return {name: special.get(name) or Recipe("copy", (PREFIX + _stored_name(name),)) for name in names}
 
 
 _OURS_AND_THEIRS: Mapping[str, str] = {

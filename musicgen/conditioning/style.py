@@ -115,9 +115,7 @@ class StyleConditioner(nn.Module):
     def _check(self, seconds: float, codebooks: int) -> None:
         low, high = self.config.min_excerpt, self.config.max_excerpt
         if not low <= seconds <= high:
-            raise ValueError(
-                f"excerpt_length is {seconds:g} seconds; allowed is {low:g} to {high:g}, as in training."
-            )
+            raise ValueError(f"excerpt_length is {seconds:g} seconds; allowed is {low:g} to {high:g}, as in training.")
         if not 1 <= codebooks <= self.config.num_codebooks:
             raise ValueError(
                 f"eval_q is {codebooks}; allowed is 1 to {self.config.num_codebooks}, the codebooks of the style."

@@ -58,9 +58,7 @@ def test_logits_with_text_and_style_with_style_alone_and_with_nothing_are_the_re
     style_model, golden, tokens, decoder_type
 ):
     condition, lm = style_model.text_encoder.encode([PROMPT]), style_model.lm
-    conditions = fuse(
-        lm, [condition, None, None], 1, torch.device("cpu"), led=[True, True, False], styles=[tokens]
-    )
+    conditions = fuse(lm, [condition, None, None], 1, torch.device("cpu"), led=[True, True, False], styles=[tokens])
     logits = teacher_forced_logits(lm, conditions, golden["tf.sequence"].long(), decoder_type)
     torch.testing.assert_close(logits, golden["tf.logits.cond_style_null"], atol=1e-4, rtol=0)
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from musicgen import GenerationParams, load_model
 from musicgen.audio import resample
+from musicgen.checkpoints.mert import find_mert
 from musicgen.conditioning.base import TextCondition
 from musicgen.conditioning.style import StyleConditioner, cut_excerpt
-from musicgen.config import CodecConfig
 from musicgen.generation import generate_codes, memory_required
-from musicgen.guidance import plan_branches
+from musicgen.guidance import guidance, plan_branches
+from musicgen.loading import load_mert, open_checkpoint
 from tests.conftest import GOLDEN, write_mert
 
 RATE = 32000
@@ -66,9 +67,6 @@ def test_mert_is_transformers_hubert_to_the_number(style_model, tmp_path):
 
 def test_the_real_mert_s_shape_and_names_load_to_the_number(tmp_path):
     """All 211 tensors of MERT-v1-95M, random, in the file that its repository has."""
-    from musicgen.checkpoints.mert import find_mert
-    from musicgen.loading import load_mert
-
     hubert = write_mert(tmp_path / "mert", width=768, layers=12, half=True)
     files = find_mert(768, tmp_path)
     assert len(files.part.stored.records) == 211
@@ -145,13 +143,32 @@ def test_double_guidance_acts_only_on_a_description_with_a_style(style_model, to
     assert torch.equal(one, m.generate(["jazz"], request(), style=tokens))
 
 
-def test_beta_0_is_the_style_alone(style_model, tokens):
-    alone = style_model.generate([None], request(use_sampling=False), style=tokens)
-    # As many rows of text as the description has, all zero: the reference's style-only branch.
-    described = style_model.generate(["jazz"], request(use_sampling=False, cfg_coef_beta=0.0), style=tokens)
-    assert described.shape == alone.shape
-    branches = plan_branches([text(style_model)], (), request(cfg_coef_beta=0.0), style=True)
-    assert branches.groups[1:] == [None, None] and branches.led == [True, True, False]
+def test_double_guidance_is_its_formula(style_model):
+    """u + gamma (s + beta (c - s) - u), rows in the order c, s, u; with a negative n, that takes the place of u."""
+    c, s, u, n = torch.randn(4, 1, 4, 64, generator=torch.Generator().manual_seed(0))
+    double, shares = request(cfg_coef=3.0, cfg_coef_beta=5.0), torch.zeros(4, 1)
+    branches = plan_branches([text(style_model)], (), double, style=True)
+    made = guidance(branches, shares, double, torch.device("cpu"))(torch.stack([c, s, u]), 0)
+    torch.testing.assert_close(made, u + 3.0 * (s + 5.0 * (c - s) - u))
+    branches = plan_branches([text(style_model)], [text(style_model, "noise")], double, style=True)
+    made = guidance(branches, shares, double, torch.device("cpu"))(torch.stack([c, s, n]), 0)
+    torch.testing.assert_close(made, n + 3.0 * (s + 5.0 * (c - s) - n))
+    alone = request(cfg_coef=1.0, cfg_coef_beta=5.0)
+    branches = plan_branches([text(style_model)], (), alone, style=True)
+    made = guidance(branches, shares, alone, torch.device("cpu"))(torch.stack([c, s]), 0)
+    torch.testing.assert_close(made, s + 5.0 * (c - s))
+
+
+@pytest.mark.parametrize("beta", [None, 5.0])
+def test_where_no_description_acts_the_style_acts_alone(style_model, beta):
+    c, s, u = torch.randn(3, 1, 4, 64, generator=torch.Generator().manual_seed(0))
+    half, params = text(style_model, end=0.5), request(cfg_coef=3.0, cfg_coef_beta=beta)
+    branches = plan_branches([half], (), params, style=True)
+    early_and_late = torch.tensor([[0.2, 0.8]]).expand(4, 2)
+    apply = guidance(branches, early_and_late, params, torch.device("cpu"))
+    early, late = (apply(torch.stack([c, s, u]), step) for step in (0, 1))
+    torch.testing.assert_close(early, u + 3.0 * (s + (beta or 1.0) * (c - s) - u))
+    torch.testing.assert_close(late, u + 3.0 * (s - u))
 
 
 def test_only_the_branches_that_count_are_decoded(style_model):
@@ -169,17 +186,6 @@ def test_only_the_branches_that_count_are_decoded(style_model):
     assert led(empty, cfg_coef_beta=5.0) == [True, False]
     assert led(half) == [True, True, False]
     assert led(half, style=False) == [True, False]
-
-
-def test_where_no_description_acts_the_style_acts_alone(style_model, tokens):
-    m, greedy = style_model, request(40, use_sampling=False)
-    gone = text(m, "a calm piano melody", strength=0.0)
-    nothing = TextCondition(torch.zeros_like(gone.states), gone.mask)
-    codes = generate(m, greedy, gone, styles=[tokens])
-    assert not torch.equal(codes, generate(m, greedy, gone))
-    # The style alone stands before as many zero rows as the description has.
-    mixed = plan_branches([gone], (), greedy, style=True)
-    assert mixed.led == [True, True, False] and nothing.row(0) is not None
 
 
 def test_each_item_of_a_batch_with_styles_is_the_piece_that_it_is_alone(style_model, tokens):
@@ -259,8 +265,6 @@ def test_without_mert_descriptions_still_work_and_a_style_says_which_files_are_m
     "change", [{"model_type": "hubert"}, {"hidden_size": 1024}, {"sample_rate": 16000}, {"model_type": 5}]
 )
 def test_another_model_s_folder_is_not_taken_for_mert(tmp_path, change):
-    from musicgen.checkpoints.mert import find_mert
-
     write_mert(tmp_path / "MERT-v1-95M", **change)
     assert find_mert(24, tmp_path) is None
 
@@ -269,19 +273,12 @@ def test_another_model_s_folder_is_not_taken_for_mert(tmp_path, change):
     "change", [{"deepnorm": True}, {"feature_extractor_cqt": True}, {"attention_relax": 32.0}, {"hidden_act": "relu"}]
 )
 def test_a_mert_with_options_that_do_not_exist_here_is_refused_by_name(tmp_path, change):
-    from musicgen.checkpoints.mert import find_mert
-
     write_mert(tmp_path / "MERT-v1-95M", **change)
     with pytest.raises(ValueError, match=next(iter(change))):
         find_mert(24, tmp_path)
 
 
 def test_a_mert_that_is_cut_short_or_lacks_a_tensor_is_refused(tmp_path):
-    from safetensors.torch import save_file
-
-    from musicgen.checkpoints.mert import find_mert
-    from musicgen.loading import load_mert
-
     folder = tmp_path / "MERT-v1-95M"
     write_mert(folder)
     weights = torch.load(folder / "pytorch_model.bin", weights_only=True)
@@ -314,4 +311,57 @@ def test_an_encodec_style_hears_the_codes_of_the_codec(style_model):
     with torch.no_grad():
         torch.testing.assert_close(conditioner.embed_features(excerpt, RATE)[0], expected, atol=1e-6, rtol=0)
     assert conditioner.encode(wave, RATE, seed=2).shape == (10, 64)
-    assert isinstance(style_model.config.codec, CodecConfig) and json.dumps(config.features) == '"encodec"'
+
+
+def write_settings(folder, old, new):
+    """Change a line of a checkpoint's settings."""
+    contents = torch.load(folder / "state_dict.bin", weights_only=True)
+    assert contents["xp.cfg"].count(old) == 1
+    contents["xp.cfg"] = contents["xp.cfg"].replace(old, new)
+    torch.save(contents, folder / "state_dict.bin")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("model_name: mert", "model_name: clap", "model_name is 'clap'; this pack implements mert, encodec"),
+        ("batch_norm: true", "batch_norm: false", "batch_norm is False, which is not implemented"),
+        ("eval_q: 3", "eval_q: 9", "eval_q is 9 and length 3; allowed are at most 6"),
+        ("length: 3.0", "length: 30.0", "length 30; allowed are at most 6, the stored codebooks, and 1.5 to 4.5"),
+        ("transformer_scale: xsmall", "transformer_scale: huge", "transformer_scale is 'huge'"),
+        ("- 1.5\n      - 4.5", "- 1.5", "varying_lengths is .*; allowed are two numbers"),
+        ("model: style", "model: lut", "self_wav is conditioned by 'lut'; this pack implements chroma_stem and style"),
+        ("ds_factor: 15", "ds_factor: 0", "ds_factor is 0"),
+    ],
+)
+def test_settings_of_a_style_that_make_no_sense_or_do_not_exist_here_are_refused(tmp_path, old, new, words):
+    folder = shutil.copytree(GOLDEN / "checkpoints" / "audiocraft-style", tmp_path / "style")
+    write_settings(folder, old, new)
+    with pytest.raises(ValueError, match=words):
+        load_model(folder, text_encoder_from=GOLDEN / "checkpoints" / "t5-text")
+
+
+def test_a_style_whose_tensors_are_missing_or_misshaped_is_refused(tmp_path):
+    folder = shutil.copytree(GOLDEN / "checkpoints" / "audiocraft-style", tmp_path / "style")
+    contents = torch.load(folder / "state_dict.bin", weights_only=True)
+    prefix = "condition_provider.conditioners.self_wav."
+    for name, change, words in (
+        ("batch_norm.running_var", None, "1 missing tensors, first .*batch_norm.running_var"),
+        ("rvq.vq.layers.2._codebook.embed", torch.zeros(16, 64), r"1 misshaped tensors, first .*\[16, 64\]"),
+        ("embed.weight", None, "lacks tensors of its style condition"),
+    ):
+        weights = {key: value for key, value in contents["best_state"].items() if key != prefix + name}
+        if change is not None:
+            weights[prefix + name] = change
+        torch.save({**contents, "best_state": weights}, folder / "state_dict.bin")
+        with pytest.raises(ValueError, match=words):
+            load_model(folder, text_encoder_from=GOLDEN / "checkpoints" / "t5-text")
+
+
+def test_bare_weights_of_a_style_model_are_known_by_their_tensors(tmp_path):
+    folder = shutil.copytree(GOLDEN / "checkpoints" / "audiocraft-style", tmp_path / "style")
+    weights = torch.load(folder / "state_dict.bin", weights_only=True)["best_state"]
+    torch.save(weights, folder / "state_dict.bin")
+    config = open_checkpoint(folder, text_encoder_from=GOLDEN / "checkpoints" / "t5-text").config
+    assert config.style is not None and config.chroma is None and config.lm.style_dim == 64
+    assert (config.style.features, config.style.num_codebooks, config.style.excerpt_length) == ("mert", 6, 3.0)
