@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ RELEASED_STRIDE = 0.6
 class StyleConfig(TransformerConfig):
     """The style condition (Rouard et al. 2024): a transformer over audio features, quantised and thinned out."""
 
-    features: Literal["mert", "encodec"]
-    """What the features are: states of MERT, or the codes of an EnCodec model."""
+    features: str
+    """What the features are: `mert`, states of MERT, or `encodec`, the codes of an EnCodec model."""
     feature_dim: int
     """Width of a MERT state, or how many codes a codebook has."""
     feature_codebooks: int

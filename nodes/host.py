@@ -33,6 +33,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _BUNDLED_DIRECTORY = Path(__file__).resolve().parent.parent / "models"
 _CONFIG = "config.json"
+_MODEL_FILES = (_CONFIG, "state_dict.bin")
 _EXTENSIONS = {".safetensors", ".bin", ".json"}
 _PICTURE_INTERVAL = 0.25
 _PICTURE_SIZE = 512
@@ -54,7 +55,7 @@ def models() -> dict[str, Path]:
     for file in folder_paths.get_filename_list(FOLDER):
         name = PurePosixPath(file.replace("\\", "/"))
         path = folder_paths.get_full_path(FOLDER, file)
-        if name.name == _CONFIG and len(name.parts) > 1 and path is not None:
+        if name.name in _MODEL_FILES and len(name.parts) > 1 and path is not None:
             found.setdefault(str(name.parent), Path(path).parent)
     return found
 
@@ -76,11 +77,19 @@ def resolve_model(name: str) -> tuple[str, Path]:
     return str(clean), known[str(clean)]
 
 
+def search_folders() -> list[Path]:
+    """Where to look for what a model needs and does not hold: T5, EnCodec, MERT."""
+    kinds = (FOLDER, "text_encoders", "audio_encoders")
+    return [Path(path) for kind in kinds for path in folder_paths.get_folder_paths(kind)]
+
+
 def model_fingerprint(name: str) -> str:
-    """Changes when a file of the model does. ComfyUI writes it into saved files, so it tells no paths."""
+    """Changes when a file of the model does, or what lies in the other folders that are searched for its parts.
+    ComfyUI writes it into saved files, so it tells no paths."""
     path = resolve_model(name)[1]
-    stats = ((file.name, file.stat()) for file in sorted(path.iterdir()) if file.is_file())
-    state = repr((str(path), [(file, stat.st_mtime_ns, stat.st_size) for file, stat in stats]))
+    stats = ((str(file), file.stat()) for file in sorted(path.rglob("*")) if file.is_file())
+    apart = [folder.stat().st_mtime_ns for folder in search_folders() if folder.is_dir() and folder.name != FOLDER]
+    state = repr((str(path), [(file, stat.st_mtime_ns, stat.st_size) for file, stat in stats], apart))
     return hashlib.sha256(state.encode()).hexdigest()
 
 

@@ -79,7 +79,9 @@ class MusicGenLoader(io.ComfyNode):
     @classmethod
     def execute(cls, model: str, dtype: str) -> io.NodeOutput:
         name, path = host.resolve_model(model)
-        parts: Any = load_components(path, dtype=host.lm_dtype(dtype), operations=host.lm_operations())
+        parts: Any = load_components(
+            path, dtype=host.lm_dtype(dtype), operations=host.lm_operations(), search=host.search_folders()
+        )
         fingerprint = parts.codec.fingerprint
         style = None if parts.style is None else StyleHandle(host.wrap_style(parts.style), parts.style.fingerprint)
         return io.NodeOutput(

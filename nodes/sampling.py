@@ -116,7 +116,7 @@ def _piece_widgets() -> list[io.Input]:
             max=MAX_SECONDS,
             step=0.1,
             tooltip="Length of the whole piece in seconds, a prompt included. Beyond the length that the model was "
-            "trained on (30 seconds, for the released models) the piece is sampled in overlapping windows.",
+            "trained on (30 seconds, 10 for AudioGen) the piece is sampled in overlapping windows.",
         ),
         io.Int.Input(
             "batch_size",
@@ -195,7 +195,8 @@ def _optional_sockets() -> list[io.Input]:
         TokensSocket.Input(
             "prompt",
             optional=True,
-            tooltip="Tokens to continue, of MusicGen EnCodec Encode or of this node; shorter than 30 seconds.",
+            tooltip="Tokens to continue, of MusicGen EnCodec Encode or of this node; shorter than what the "
+            "model was trained on (30 seconds, for the released models).",
         ),
         StyleSocket.Input(
             "style",

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from musicgen import MusicGen, load_model
+from tests.tiny import write_style_model
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -40,53 +41,15 @@ def golden_json(name: str) -> Any:
     return json.loads((GOLDEN / name).read_text(encoding="utf-8"))
 
 
-def write_mert(folder: Path, width: int = 24, layers: int = 2, *, half: bool = False, **changes: Any) -> Any:
-    """A random MERT in the files of its repository, and transformers' own model of the same weights.
-
-    width: of a state; the small ones are small in everything but their strides.
-    """
-    from transformers import HubertConfig, HubertModel
-
-    real = width == 768
-    config = HubertConfig(
-        hidden_size=width,
-        num_hidden_layers=layers,
-        num_attention_heads=12 if real else 4,
-        intermediate_size=4 * width,
-        conv_dim=[512 if real else 8] * 7,
-        num_conv_pos_embedding_groups=16 if real else 4,
-        num_conv_pos_embeddings=128 if real else 16,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(11)
-        hubert = HubertModel(config).eval().requires_grad_(False)
-    weights = {name: weight.half() if half else weight for name, weight in hubert.state_dict().items()}
-    hubert.load_state_dict(weights)
-    for number, letter in enumerate("gv"):  # the names that weight normalisation had when MERT was released
-        conv = "encoder.pos_conv_embed.conv"
-        weights[f"{conv}.weight_{letter}"] = weights.pop(f"{conv}.parametrizations.weight.original{number}")
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.save(weights, folder / "pytorch_model.bin")
-    own = {"model_type": "mert_model", "sample_rate": 24000, "feature_extractor_cqt": False, "deepnorm": False}
-    table = {**config.to_dict(), **own, "attention_relax": -1.0, **changes}
-    (folder / "config.json").write_text(json.dumps(table), encoding="utf-8")
-    return hubert
-
-
 @pytest.fixture(scope="session")
 def style_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The golden style checkpoint with a small random MERT beside it."""
-    import shutil
-
-    folder = tmp_path_factory.mktemp("style") / "audiocraft-style"
-    shutil.copytree(GOLDEN / "checkpoints" / "audiocraft-style", folder)
-    write_mert(folder / "MERT-v1-95M")
-    return folder
+    return write_style_model(tmp_path_factory.mktemp("style") / "audiocraft-style")
 
 
 @pytest.fixture(scope="session")
 def style_model(style_folder: Path) -> MusicGen:
-    return load_model(style_folder, text_encoder_from=GOLDEN / "checkpoints" / "t5-text")
+    """The golden style model with a small random MERT."""
+    return load_model(style_folder)
 
 
 @pytest.fixture

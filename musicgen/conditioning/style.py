@@ -78,7 +78,8 @@ class StyleConditioner(nn.Module):
         mono = check_audio(audio[None], sample_rate, "the style's audio")[0].mean(dim=0)
         excerpt = cut_excerpt(mono, sample_rate, seconds, seed).to(self.codebooks.device)
         states = self.normalise(self.contextualise(self.embed_features(excerpt, sample_rate)))
-        return self.quantise(states, codebooks)[0, :: self.config.stride]
+        tokens = self.quantise(states, codebooks)[0, :: self.config.stride]
+        return tokens.clone(memory_format=torch.contiguous_format)  # without the states between
 
     def embed_features(self, excerpt: Tensor, sample_rate: int) -> Tensor:
         """The features of a mono excerpt `[L]`, embedded: `[1, frames, dim]`."""
