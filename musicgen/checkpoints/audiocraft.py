@@ -91,7 +91,7 @@ def _with_style(
 ) -> Checkpoint:
     folder = checkpoint.where.parent
     mert = find_mert(style.feature_dim, folder, search) if style.features == "mert" else None
-    return replace(checkpoint, style=style_part(style, stored), mert=mert, without_mert=how_to_get(folder, search))
+    return replace(checkpoint, style=style_part(style, stored), mert=mert, without_mert=how_to_get(folder))
 
 
 def lm_part(config: ModelConfig, stored: StoredTensors) -> Part:

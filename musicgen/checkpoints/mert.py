@@ -41,13 +41,12 @@ def find_mert(width: int, beside: Path, search: Sequence[Path] = ()) -> MertFile
     return open_mert(cached) if cached is not None and _is_mert(cached, width) else None
 
 
-def how_to_get(beside: Path, search: Sequence[Path] = ()) -> str:
-    """What to tell whoever has a style model and no MERT."""
-    places = ", or into a folder of that name in ".join(map(str, search))
+def how_to_get(beside: Path) -> str:
+    """What to tell whoever has a style model in the folder `beside`, and no MERT."""
     return (
         f"the style model in {beside} hears through MERT-v1-95M, which is not on this computer; put config.json and "
         f"pytorch_model.bin (or model.safetensors) of the repository {REPOSITORY} (CC-BY-NC 4.0) into "
-        f"{beside / 'MERT-v1-95M'}" + (f", or into a folder of that name in {places}" if places else "") + "."
+        f"{beside / 'MERT-v1-95M'}."
     )
 
 

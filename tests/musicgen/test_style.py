@@ -253,13 +253,13 @@ def test_models_without_a_style_and_styles_without_a_model_are_refused(model, st
 
 def test_without_mert_descriptions_still_work_and_a_style_says_which_files_are_missing(tmp_path):
     folder = shutil.copytree(GOLDEN / "checkpoints" / "audiocraft-style", tmp_path / "style")
-    m = load_model(folder, text_encoder_from=GOLDEN / "checkpoints" / "t5-text", search=[tmp_path / "elsewhere"])
+    m = load_model(folder, text_encoder_from=GOLDEN / "checkpoints" / "t5-text")
     assert m.generate(["rock"], request()).shape == (1, 4, 20)
     with pytest.raises(FileNotFoundError, match="m-a-p/MERT-v1-95M") as error:
         m.encode_style(recording(), RATE)
     sentence = str(error.value)
     assert all(word in sentence for word in ("config.json", "pytorch_model.bin", str(folder / "MERT-v1-95M")))
-    assert str(tmp_path / "elsewhere") in sentence and sentence.endswith(".") and "\n" not in sentence
+    assert sentence.endswith(".") and "\n" not in sentence
 
 
 @pytest.mark.parametrize(
