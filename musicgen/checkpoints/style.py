@@ -81,7 +81,7 @@ def _recipes(config: StyleConfig, names: Iterable[str]) -> dict[str, Recipe]:
     special = {
         "mean": Recipe("copy", (f"{PREFIX}batch_norm.running_mean",)),
         "variance": Recipe("copy", (f"{PREFIX}batch_norm.running_var",)),
-        "codebooks": Recipe("concat", tuple(books)),
+        "codebooks.weight": Recipe("concat", tuple(books)),
     }
     if config.features == "encodec":
         tables = tuple(f"{PREFIX}embed.{k}.weight" for k in range(config.feature_codebooks))

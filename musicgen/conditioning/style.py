@@ -44,12 +44,12 @@ class StyleConditioner(nn.Module):
         self.transformer = Transformer(config, nn)
         self.register_buffer("mean", torch.empty(config.dim))
         self.register_buffer("variance", torch.empty(config.dim))
-        self.codebooks = nn.Parameter(torch.empty(config.num_codebooks * config.card, config.dim))
+        self.codebooks = nn.Embedding(config.num_codebooks * config.card, config.dim)
 
     @property
     def fingerprint(self) -> str:
         """Twelve hexadecimal digits that tell whether two conditioners speak of style in the same tokens."""
-        data = self.codebooks.detach().cpu().to(torch.float16).contiguous().view(torch.uint8).numpy().tobytes()
+        data = self.codebooks.weight.detach().cpu().to(torch.float16).contiguous().view(torch.uint8).numpy().tobytes()
         return hashlib.sha256(data + repr(self.config).encode()).hexdigest()[:12]
 
     @torch.no_grad()
@@ -76,7 +76,7 @@ class StyleConditioner(nn.Module):
         self._check(seconds, codebooks)
         audio = audio[None] if audio.dim() == 1 else audio
         mono = check_audio(audio[None], sample_rate, "the style's audio")[0].mean(dim=0)
-        excerpt = cut_excerpt(mono, sample_rate, seconds, seed).to(self.codebooks.device)
+        excerpt = cut_excerpt(mono, sample_rate, seconds, seed).to(self.codebooks.weight.device)
         states = self.normalise(self.contextualise(self.embed_features(excerpt, sample_rate)))
         tokens = self.quantise(states, codebooks)[0, :: self.config.stride]
         return tokens.clone(memory_format=torch.contiguous_format)  # without the states between
@@ -106,7 +106,7 @@ class StyleConditioner(nn.Module):
 
     def quantise(self, states: Tensor, num_codebooks: int) -> Tensor:
         """Each state `[B, frames, dim]` as the sum of the nearest codes of the first num_codebooks codebooks."""
-        books = self.codebooks.view(self.config.num_codebooks, self.config.card, self.config.dim)
+        books = self.codebooks.weight.view(self.config.num_codebooks, self.config.card, self.config.dim)
         quantised = torch.zeros_like(states)
         for book in books[:num_codebooks]:
             nearest = torch.cdist(states - quantised, book[None]).argmin(dim=-1)
