@@ -52,9 +52,9 @@ def open_checkpoint(
     solver = read_solver_file(path / LM_FILE if path.is_dir() else path)
     folder, shapes = solver.path.parent, solver.stored.shapes()
     if not solver.settings:
-        solver = replace(solver, settings=_settings_of_shapes(solver))
+        solver = replace(solver, settings=settings_of_shapes(solver))
     root = solver.fields
-    lm, channels = _lm_config(root, shapes), _audio_channels(root)
+    lm, channels = lm_config(root, shapes), _audio_channels(root)
     rate = root.integer("sample_rate", _RELEASED_RATE)
     chroma = None if lm.chroma_dim is None else _chroma_config(root, rate)
     style = None if lm.style_dim is None else style_config(_conditioner(root, _WAVE)[1], solver.stored, rate)
@@ -99,7 +99,8 @@ def lm_part(config: ModelConfig, stored: StoredTensors) -> Part:
     return Part(stored, lambda _names: lm_recipes(config, stored.records), _IGNORED & stored.records.keys())
 
 
-def _lm_config(root: Fields, shapes: dict[str, tuple[int, ...]]) -> LMConfig:
+def lm_config(root: Fields, shapes: dict[str, tuple[int, ...]]) -> LMConfig:
+    """The language model that the settings describe; shapes of the tensors tell the width of the text."""
     fields, fuser = root.part("transformer_lm"), root.part("fuser")
     root.choice("lm_model", ("transformer_lm",), "transformer_lm")
     _refuse_features(fields, fuser)
@@ -241,7 +242,7 @@ def _attention(name: str, stored: Collection[str]) -> str:
     return f"{name}.mha" if f"{name}.mha.in_proj_weight" in stored else name
 
 
-def _settings_of_shapes(solver: SolverFile) -> dict[str, Any]:
+def settings_of_shapes(solver: SolverFile) -> dict[str, Any]:
     """The settings of bare weights, as every released model has them, with the numbers of the tensors' shapes."""
     shapes = solver.stored.shapes()
     try:

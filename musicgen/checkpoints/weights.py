@@ -122,7 +122,7 @@ def _read_safetensors(path: Path) -> dict[str, TensorRecord]:
             length = int.from_bytes(start, "little")
             if len(start) < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
                 raise ValueError(f"its header claims {length} bytes of {size}")
-            header = json.loads(file.read(length))
+            header = json.loads(file.read(length).decode("utf-8"))
         header.pop("__metadata__", None)
         return dict(_records(path, header.items(), 8 + length, size))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
