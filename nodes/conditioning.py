@@ -165,7 +165,7 @@ class MusicGenStyle(io.ComfyNode):
         waveform, sample_rate = read_audio(audio)
         style = style_of(model)
         conditioner = style.patcher.model
-        with host.on_device(style.patcher, whole=True):
+        with host.on_device(style.patcher, memory_required=conditioner.memory_required(excerpt_length), whole=True):
             items = tuple(
                 conditioner.encode(
                     item, sample_rate, excerpt_length=excerpt_length, seed=seed + index, eval_q=eval_q

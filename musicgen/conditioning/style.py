@@ -22,6 +22,8 @@ from ..codec import EnCodec
 from ..config import StyleConfig
 from ..transformer import Transformer
 
+_BYTES_PER_SAMPLE = 1000  # of MERT's first layers; measured at the released width, 700 to 920
+
 
 class StyleConditioner(nn.Module):
     """What a style model hears a recording with; the projection of its tokens belongs to the language model.
@@ -51,6 +53,13 @@ class StyleConditioner(nn.Module):
         """Twelve hexadecimal digits that tell whether two conditioners speak of style in the same tokens."""
         data = self.codebooks.weight.detach().cpu().to(torch.float16).contiguous().view(torch.uint8).numpy().tobytes()
         return hashlib.sha256(data + repr(self.config).encode()).hexdigest()[:12]
+
+    def memory_required(self, seconds: float) -> int:
+        """Bytes that hearing an excerpt of `seconds` takes beside the weights."""
+        samples = round(seconds * self.config.sample_rate)
+        if isinstance(self.features, EnCodec):
+            return self.features.memory_required(samples)
+        return _BYTES_PER_SAMPLE * samples
 
     @torch.no_grad()
     def encode(

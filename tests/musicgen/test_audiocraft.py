@@ -117,10 +117,10 @@ def test_so_are_those_of_the_codec(name, value, words, checkpoint_copy):
         load_model(folder)
 
 
-def test_a_style_model_is_refused_in_one_sentence(checkpoint_copy):
+def test_a_melody_model_that_calls_itself_a_style_model_is_refused_in_one_sentence(checkpoint_copy):
     folder = checkpoint_copy("audiocraft-melody")
     edit(folder, lambda _, settings: set_setting(settings, "conditioners.self_wav.model", "style"))
-    with pytest.raises(ValueError, match="self_wav is conditioned by 'style'"):
+    with pytest.raises(ValueError, match="lacks tensors of its style condition"):
         load_model(folder)
 
 

@@ -86,6 +86,7 @@ def test_memory_is_asked_for_the_style_s_rows(comfy, encode, sample, style_of, m
 
     conditioning, style = encode("jazz", "style"), style_of()
     monkeypatch.setattr(comfy.management, "load_models_gpu", spy)
+    assert [style_of(excerpt_length=seconds) and asked.pop() for seconds in (1.5, 4.5)] == [36_000_000, 108_000_000]
     for changes in ({}, {"style": style}, {"style": style, "cfg_coef_beta": 5.0}):
         sample(conditioning, "style", **changes)
     assert 0 < asked[0] < asked[1] < asked[2]
