@@ -189,6 +189,10 @@ class StoredTensors:
         return tensor
 
 
+def _legible(name: str) -> str:
+    return name if name.isprintable() and len(name) <= 200 else f"{name!r:.200}"
+
+
 def check_tensors(
     where: Path,
     stored: Mapping[str, tuple[int, ...]],
@@ -205,7 +209,7 @@ def check_tensors(
         expected |= recipe.source_shapes(shape)
     faults = {
         "missing": sorted(expected.keys() - stored.keys()),
-        "unknown": sorted(stored.keys() - expected.keys() - set(ignored)),
+        "unknown": [_legible(key) for key in sorted(stored.keys() - expected.keys() - set(ignored))],
         "misshaped": [
             f"{key} {list(stored[key])} instead of {list(shape)}"
             for key, shape in sorted(expected.items())

@@ -57,7 +57,7 @@ def read_weights(folder: Path) -> StoredTensors:
     for path in paths:
         for key, record in read_file(inside(folder, path)).items():
             if key in records:
-                raise ValueError(f"{folder}: tensor {key!r} is stored in two files; fetch the model again.")
+                raise ValueError(f"{folder}: tensor {key!r:.200} is stored in two files; fetch the model again.")
             records[key] = record
     return StoredTensors(folder, records)
 
@@ -101,15 +101,14 @@ def _shards(index: Path) -> list[Path]:
     names = read_json(index).get("weight_map", {})
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise ValueError(f"{index} is not an index of weights; fetch it again.")
-    paths = []
-    for name in sorted(set(names.values())):
-        path = index.parent / name
-        if "/" in name or "\\" in name or path.parent != index.parent or not path.is_file():
-            raise FileNotFoundError(
-                f"{index} names {name!r:.200}, which is not in {index.parent}; fetch the missing file."
-            )
-        paths.append(path)
-    return paths
+    present = {path.name: path for path in index.parent.iterdir() if path.is_file()}
+    wanted = sorted(set(names.values()))
+    missing = [name for name in wanted if name not in present]
+    if missing:
+        raise FileNotFoundError(
+            f"{index} names {missing[0]!r:.200}, which is not in {index.parent}; fetch the missing file."
+        )
+    return [present[name] for name in wanted]
 
 
 def _read_safetensors(path: Path) -> dict[str, TensorRecord]:
