@@ -13,28 +13,35 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class LMConfig:
-    """Shape of the language model over EnCodec codes."""
+class TransformerConfig:
+    """Shape of a stack of layers."""
 
     dim: int
     num_layers: int
     num_heads: int
     ffn_dim: int
-    num_codebooks: int
-    card: int
     cross_attention: bool
     """True: the text is fused by cross-attention. False: every condition is prepended."""
-    text_dim: int
-    text_projection: bool
-    """False: the text states are used as they are, being as wide as the model."""
-    chroma_dim: int | None
 
     def __post_init__(self) -> None:
         if self.dim % self.num_heads or self.dim % 2:
             raise ValueError(
-                f"LM width {self.dim} must be even and divisible by its {self.num_heads} attention heads; "
-                "the checkpoint's config.json is damaged."
+                f"a transformer's width {self.dim} must be even and divisible by its {self.num_heads} attention heads; "
+                "the checkpoint's configuration is damaged."
             )
+
+
+@dataclass(frozen=True)
+class LMConfig(TransformerConfig):
+    """Shape of the language model over EnCodec codes."""
+
+    num_codebooks: int
+    card: int
+    text_dim: int
+    text_projection: bool
+    """False: the text states are used as they are, being as wide as the model."""
+    chroma_dim: int | None
+    style_dim: int | None
 
     @property
     def special_token_id(self) -> int:
@@ -90,6 +97,32 @@ class ChromaConfig:
 
 RELEASED_CHROMA = ChromaConfig(sample_rate=32000, n_fft=16384, hop_length=4096, num_chroma=12, chroma_length=235)
 """The chromagram of every released melody model."""
+RELEASED_STRIDE = 0.6
+"""The share of their window that MusicGen's models move on by in a long piece."""
+
+
+@dataclass(frozen=True)
+class StyleConfig(TransformerConfig):
+    """The style condition (Rouard et al. 2024): a transformer over audio features, quantised and thinned out."""
+
+    features: str
+    """What the features are: `mert`, states of MERT, or `encodec`, the codes of an EnCodec model."""
+    feature_dim: int
+    """Width of a MERT state, or how many codes a codebook has."""
+    feature_codebooks: int
+    """Codebooks that are read of an EnCodec model; 1 for MERT."""
+    sample_rate: int
+    """Of the sound that the features are made of."""
+    num_codebooks: int
+    card: int
+    eval_q: int
+    """Codebooks that the quantiser uses unless a request names another number: fewer are a vaguer style."""
+    stride: int
+    """One state in so many becomes a token."""
+    excerpt_length: float
+    min_excerpt: float
+    max_excerpt: float
+    """Seconds of sound that the style is heard in: by default, and the range of the training."""
 
 
 @dataclass(frozen=True)
@@ -102,12 +135,15 @@ class ModelConfig:
     text_encoder: Mapping[str, Any]
     """Fields of a transformers `T5Config`."""
     chroma: ChromaConfig | None
+    style: StyleConfig | None
     audio_channels: int
     """1, or 2 for stereo models, whose codebooks alternate left and right."""
     delays: tuple[int, ...]
     """The delay pattern that the checkpoint was trained with, one number per codebook."""
     window: float
     """Seconds of music that the model was trained on at a time."""
+    extend_stride: float
+    """Seconds that the windows of a long piece move on by, unless the request says otherwise."""
 
     @property
     def sample_rate(self) -> int:
@@ -140,7 +176,9 @@ class GenerationParams:
     pattern: a name of `patterns.PATTERN_NAMES`; None means the checkpoint's own. window and
     extend_stride, in seconds: pieces longer than the window are sampled window after window,
     each moved on by extend_stride and continuing what the two share; None means the checkpoint's
-    own window (30 s for the released models), moved on by 3/5 of it.
+    own window (30 s for the released models), moved on by the checkpoint's own share of it (3/5).
+    cfg_coef_beta: with a style, how much more the description weighs than the style alone (double
+    guidance of Rouard et al. 2024, typically 5); None or 1 guides by both together.
     """
 
     duration: float
@@ -153,6 +191,7 @@ class GenerationParams:
     pattern: str | None = None
     window: float | None = None
     extend_stride: float | None = None
+    cfg_coef_beta: float | None = None
 
     def __post_init__(self) -> None:
         """Raise ValueError where a number is not finite or outside its range."""
@@ -160,6 +199,8 @@ class GenerationParams:
             object.__setattr__(self, name, int(getattr(self, name)))
         self._require("duration", 0.0, math.inf, open_low=True, unit=" seconds")
         self._require("cfg_coef", -math.inf, math.inf)
+        if self.cfg_coef_beta is not None:
+            self._require("cfg_coef_beta", -math.inf, math.inf)
         self._require("temperature", 0.0, math.inf)
         self._require("top_k", 0, math.inf)
         self._require("top_p", 0.0, 1.0)

@@ -1,8 +1,9 @@
-"""Fuse conditions into rows: text and melody, projected, one row per condition group and batch item.
+"""Fuse conditions into rows: text, melody and style, projected, one row per condition group and batch item.
 
 Where a row has no text it gets the null condition: for cross-attention one zero row, which adds
 exactly nothing; for prepend models as many zero rows as the text that it is guided against, since
-there zeros are attended and the codes' positions count from the prefix on.
+there zeros are attended and the codes' positions count from the prefix on. A style's null condition
+is zero rows likewise; a melody's is the chroma of no melody.
 """
 
 from __future__ import annotations
@@ -25,31 +26,50 @@ def fuse(
     batch: int,
     device: torch.device,
     *,
-    guided_by_melody: Sequence[bool],
+    led: Sequence[bool],
     chroma: Sequence[Tensor | None] = (),
     chroma_config: ChromaConfig | None = None,
+    styles: Sequence[Tensor] = (),
 ) -> Conditions:
     """Build the condition tensors of `len(groups)` x batch rows.
 
     groups: a text condition per group, None for the null condition; the first group is what the
-    null ones are guided against. guided_by_melody: which groups get the melody; the others get
-    the null melody. chroma: `[F, num_chroma]` or None per batch item, of any length.
+    null ones are guided against. led: which groups get the melody or the style, the others get
+    its null condition. chroma: `[F, num_chroma]` or None per batch item, of any length. styles:
+    tokens `[n, style_dim]` per batch item, for a model with a style condition.
     """
     texts = [[None if group is None else group.row(item) for item in range(batch)] for group in groups]
     if lm.config.cross_attention:
         return _fuse_cross(lm, texts, device)
-    if chroma_config is None:
-        raise ValueError("this model prepends its conditions but has no chroma configuration.")
-    melodies = _fit_melodies(chroma, batch, chroma_config)
-    null = null_chroma(chroma_config)
-    by_group = [[(melodies[item] if guided else null) for item in range(batch)] for guided in guided_by_melody]
-    return _fuse_prefix(lm, texts, by_group, device)
+    if lm.config.style_dim is not None:
+        leads, nulls = _style_leads(lm, styles, batch, device)
+    elif chroma_config is not None:
+        leads, nulls = _melody_leads(lm, chroma, batch, chroma_config, device)
+    else:
+        raise ValueError("this model prepends its conditions but has neither a chroma nor a style configuration.")
+    return _fuse_prefix(lm, texts, [(leads if guided else nulls)[item] for guided in led for item in range(batch)])
 
 
-def _fit_melodies(chroma: Sequence[Tensor | None], batch: int, config: ChromaConfig) -> list[Tensor]:
+def _melody_leads(
+    lm: LMModel, chroma: Sequence[Tensor | None], batch: int, config: ChromaConfig, device: torch.device
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Each item's melody, projected, and the null melody: `[chroma_length, dim]` each."""
     null = null_chroma(config)
     given = list(chroma) or [None] * batch
-    return [null if c is None else fit_length(c, config.chroma_length) for c in given]
+    fitted = [null if c is None else fit_length(c, config.chroma_length) for c in given]
+    projected = lm.project_melody(torch.stack([*fitted, null]).to(device))
+    return list(projected[:-1]), [projected[-1]] * batch
+
+
+def _style_leads(
+    lm: LMModel, styles: Sequence[Tensor], batch: int, device: torch.device
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Each item's style, projected, and as many zero rows; without styles one zero row is both."""
+    if not styles:
+        leads = [torch.zeros(1, lm.config.dim, device=device, dtype=lm.dtype)] * batch
+    else:
+        leads = [lm.project_style(tokens.to(device)[None])[0] for tokens in styles]
+    return leads, [torch.zeros_like(lead) for lead in leads]
 
 
 def _project_texts(
@@ -73,18 +93,16 @@ def _fuse_cross(lm: LMModel, texts: list[list[Tensor | None]], device: torch.dev
     return Conditions(len(texts), cross=cross, cross_mask=mask)
 
 
-def _fuse_prefix(
-    lm: LMModel, texts: list[list[Tensor | None]], chroma: list[list[Tensor]], device: torch.device
-) -> Conditions:
+def _fuse_prefix(lm: LMModel, texts: list[list[Tensor | None]], leads: list[Tensor]) -> Conditions:
+    """leads: what stands before the text of each row, `[n, dim]`."""
     own = [1 if text is None else text.shape[0] for text in texts[0]]
     rows = [text for group in texts for text in group]
     lengths = [own[row % len(own)] if text is None else text.shape[0] for row, text in enumerate(rows)]
-    projected, _ = _project_texts(lm, rows, lengths, device)
-    melody = lm.project_melody(torch.stack([c for group in chroma for c in group]).to(device))
-    longest = melody.shape[1] + max(lengths)
-    prefix = torch.zeros(len(rows), longest, lm.config.dim, device=device, dtype=projected.dtype)
-    for row, length in enumerate(lengths):
-        pad = max(lengths) - length
-        prefix[row, pad : longest - length] = melody[row]
+    projected, _ = _project_texts(lm, rows, lengths, leads[0].device)
+    totals = [lead.shape[0] + length for lead, length in zip(leads, lengths, strict=True)]
+    longest = max(totals)
+    prefix = torch.zeros(len(rows), longest, lm.config.dim, device=projected.device, dtype=projected.dtype)
+    for row, (lead, length) in enumerate(zip(leads, lengths, strict=True)):
+        prefix[row, longest - totals[row] : longest - length] = lead
         prefix[row, longest - length :] = projected[row, :length]
-    return Conditions(len(texts), prefix=prefix, prefix_lengths=torch.tensor(lengths) + melody.shape[1])
+    return Conditions(len(texts), prefix=prefix, prefix_lengths=torch.tensor(totals))

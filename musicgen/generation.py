@@ -18,9 +18,10 @@ from .conditioning.chroma import Melody
 from .config import GenerationParams, ModelConfig
 from .engine import UNKNOWN, CachedDecoder, Decoder, FullDecoder, SamplingParams, decode_sequence
 from .fuser import fuse
+from .guidance import Branches, guidance, plan_branches
 from .lm import LMModel
 from .patterns import Pattern, named_pattern
-from .sampling import exponential_noise, guide
+from .sampling import exponential_noise
 from .windows import Window, plan_windows
 
 Noise = Callable[[], Tensor]
@@ -39,83 +40,6 @@ class StepProgress:
 OnStep = Callable[[StepProgress], None]
 
 
-@dataclass(frozen=True)
-class _Branches:
-    """The condition groups of one request, in row order: positives, negatives, the null one."""
-
-    positive: tuple[TextCondition, ...]
-    negative: tuple[TextCondition, ...]
-    with_null: bool
-
-    @property
-    def groups(self) -> list[TextCondition | None]:
-        return [*self.positive, *self.negative, *([None] if self.with_null else [])]
-
-    def select(self, items: Sequence[int]) -> _Branches:
-        """The branches of some batch items alone."""
-        chosen = [tuple(c.select(items) for c in group) for group in (self.positive, self.negative)]
-        return _Branches(chosen[0], chosen[1], self.with_null)
-
-
-def _plan_branches(
-    positive: Sequence[TextCondition], negative: Sequence[TextCondition], params: GenerationParams, melody: bool
-) -> _Branches:
-    """Which groups are worth decoding: without guidance, or against itself, one branch is enough."""
-    if not positive:
-        raise ValueError("no condition was given; give at least one, an empty description for none.")
-    unconditional = not melody and all(not bool(c.mask.any()) for c in positive)
-    gaps = any(c.has_gaps for c in positive)
-    if params.cfg_coef == 1.0:
-        return _Branches(tuple(positive), (), gaps)
-    needs_null = gaps or any(c.has_gaps for c in negative) or not (negative or unconditional)
-    return _Branches(tuple(positive), tuple(negative), needs_null)
-
-
-class _Mixer:
-    """One prediction out of the logits of several conditions, weighted by their strength, each in its time."""
-
-    def __init__(self, conditions: Sequence[TextCondition], shares: Tensor, device: torch.device) -> None:
-        """shares `[K, S]`: the share of the generated time that each cell stands at, 0 to 1."""
-        weights = [
-            # The end belongs to the next condition, but for the very end of the piece.
-            max(c.strength, 0.0) * ((shares >= c.start) & ((shares < c.end) | (c.end >= 1.0)))
-            for c in conditions
-        ]
-        self.single = len(conditions) == 1 and not conditions[0].has_gaps
-        self.weights = torch.stack(weights).to(device)
-
-    def __call__(self, logits: Tensor, step: int, fallback: Tensor | None) -> Tensor:
-        """Logits `[G, B, K, card]` -> `[B, K, card]`; the fallback where no condition acts."""
-        if self.single:
-            return logits[0]
-        weights = self.weights[:, :, step]
-        total = weights.sum(dim=0)
-        shares = weights / total.clamp_min(1e-12)
-        mixed = (logits * shares[:, None, :, None]).sum(dim=0)
-        return mixed if fallback is None else torch.where((total > 0)[None, :, None], mixed, fallback)
-
-
-def _guidance(
-    branches: _Branches, shares: Tensor, cfg_coef: float, device: torch.device
-) -> Callable[[Tensor, int], Tensor]:
-    """How the groups' logits become one prediction.
-
-    Conditions are switched on and off by time without a break in their key caches, since every
-    group has seen the same codes.
-    """
-    split = len(branches.positive)
-    positive = _Mixer(branches.positive, shares, device)
-    negative = _Mixer(branches.negative, shares, device) if branches.negative else None
-
-    def apply(logits: Tensor, step: int) -> Tensor:
-        null = logits[-1] if branches.with_null else None
-        conditional = positive(logits[:split], step, null)
-        away = null if negative is None else negative(logits[split : split + len(branches.negative)], step, null)
-        return conditional if away is None or cfg_coef == 1.0 else guide(conditional, away, cfg_coef)
-
-    return apply
-
-
 def _seeded_noise(params: GenerationParams, items: Sequence[int], config: ModelConfig) -> Noise | None:
     """Noise for some batch items, each from a generator of its own."""
     if not params.use_sampling or params.temperature == 0.0:
@@ -130,7 +54,9 @@ def _mix_bits(seed: int) -> int:
     return int.from_bytes(digest[:4], "little")
 
 
-def _check_request(config: ModelConfig, batch: int, melodies: Sequence[Melody | None], prompt: Tensor | None) -> None:
+def _check_request(
+    config: ModelConfig, batch: int, melodies: Sequence[Melody | None], styles: Sequence[Tensor], prompt: Tensor | None
+) -> None:
     if batch < 1:
         raise ValueError(f"batch size is {batch}; allowed is at least 1.")
     if config.chroma is None and any(m is not None for m in melodies):
@@ -139,6 +65,8 @@ def _check_request(config: ModelConfig, batch: int, melodies: Sequence[Melody | 
         )
     if melodies and len(melodies) != batch:
         raise ValueError(f"{len(melodies)} melodies were given for a batch of {batch}; allowed is one per item.")
+    if styles:
+        _check_styles(config, batch, styles)
     if prompt is None:
         return
     if prompt.dim() != 3 or prompt.shape[1] != config.num_codebooks or prompt.shape[0] not in (1, batch):
@@ -155,6 +83,22 @@ def _check_request(config: ModelConfig, batch: int, melodies: Sequence[Melody | 
         )
 
 
+def _check_styles(config: ModelConfig, batch: int, styles: Sequence[Tensor]) -> None:
+    if config.style is None:
+        raise ValueError(
+            f"model {config.name!r} has no style condition and was given a style; "
+            "load a style model or take the style off."
+        )
+    if len(styles) != batch:
+        raise ValueError(f"{len(styles)} styles were given for a batch of {batch}; allowed is one per item.")
+    for tokens in styles:
+        if tokens.dim() != 2 or tokens.shape[0] < 1 or tokens.shape[1] != config.style.dim:
+            raise ValueError(
+                f"a style's tokens have shape {list(tokens.shape)}; model {config.name!r} needs "
+                f"[tokens, {config.style.dim}], made by its own style condition."
+            )
+
+
 def make_pattern(config: ModelConfig, name: str | None, num_frames: int) -> Pattern:
     """The pattern of a request for this model; name None is the checkpoint's own."""
     return named_pattern(name, num_frames, config.delays, config.audio_channels)
@@ -169,7 +113,9 @@ def _step_counts(config: ModelConfig, params: GenerationParams, windows: list[Wi
 
 
 def _windows(config: ModelConfig, params: GenerationParams, prompt_frames: int) -> list[Window]:
-    return plan_windows(params, config.frame_rate, prompt_frames, model_window=config.window)
+    return plan_windows(
+        params, config.frame_rate, prompt_frames, model_window=config.window, model_stride=config.extend_stride
+    )
 
 
 def plan_steps(config: ModelConfig, params: GenerationParams, prompt_frames: int = 0) -> int:
@@ -184,9 +130,10 @@ class _Request:
     lm: LMModel
     config: ModelConfig
     params: GenerationParams
-    branches: _Branches
+    branches: Branches
     items: Sequence[int]
     melodies: list[Melody | None]
+    styles: list[Tensor]
     windows: list[Window]
     prompt_frames: int
     device: torch.device
@@ -208,6 +155,7 @@ def generate_codes(
     negative: Sequence[TextCondition] = (),
     batch_size: int = 1,
     melodies: Sequence[Melody | None] | None = None,
+    styles: Sequence[Tensor] = (),
     prompt: Tensor | None = None,
     on_step: OnStep | None = None,
     device: torch.device | str = "cpu",
@@ -218,6 +166,8 @@ def generate_codes(
 
     positive, negative: conditions whose logits are averaged by their strength; without a negative
     one, guidance is against the null condition. melodies: one per batch item, for melody models.
+    styles: tokens `[n, style_dim]` per batch item, for style models; they stay the same in all
+    windows, and where no condition acts they act alone.
     prompt: codes `[B or 1, K, T0]` to continue. device: where to compute, which is where the
     weights are or where the host moves them. noise: gives each step's Exp(1) numbers
     `[B, K, card]`; by default item i draws from a generator of its own, seeded with
@@ -226,15 +176,16 @@ def generate_codes(
     through, and nothing of the request is left behind.
     """
     given = list(melodies or [])
-    _check_request(config, batch_size, given, prompt)
+    _check_request(config, batch_size, given, styles, prompt)
     if config.chroma is not None:
         given = [None if m is None else m.for_config(config.chroma) for m in given]
     prompt_frames = 0 if prompt is None else prompt.shape[2]
     windows = _windows(config, params, prompt_frames)
-    branches = _plan_branches(positive, negative, params, any(m is not None for m in given))
+    led = {"melody": any(m is not None for m in given), "style": bool(styles)}
+    branches = plan_branches(positive, negative, params, **led)
     parts = [list(range(batch_size))]
     if lm.dtype != torch.float32 and noise is None:
-        parts = _equal_rows(branches, batch_size)
+        parts = _equal_rows(branches, batch_size, styles)
     counts = _step_counts(config, params, windows) * len(parts)
     codes = torch.full((batch_size, config.num_codebooks, windows[-1].first + windows[-1].num_frames), UNKNOWN)
     if prompt is not None:
@@ -247,6 +198,7 @@ def generate_codes(
             branches.select(items),
             items,
             [given[item] for item in items] if given else [],
+            [styles[item] for item in items] if styles else [],
             windows,
             prompt_frames,
             torch.device(device),
@@ -259,8 +211,8 @@ def generate_codes(
     return codes
 
 
-def _equal_rows(branches: _Branches, batch_size: int) -> list[list[int]]:
-    """Batch items by the lengths of their texts.
+def _equal_rows(branches: Branches, batch_size: int, styles: Sequence[Tensor]) -> list[list[int]]:
+    """Batch items by the lengths of their texts and styles.
 
     In half precision a row's rounding depends on the padding beside it, and rounding is coarse
     enough there to change codes. Rows of equal length need none.
@@ -268,7 +220,8 @@ def _equal_rows(branches: _Branches, batch_size: int) -> list[list[int]]:
     parts: dict[tuple[int, ...], list[int]] = {}
     for item in range(batch_size):
         rows = [None if group is None else group.row(item) for group in branches.groups]
-        parts.setdefault(tuple(0 if row is None else len(row) for row in rows), []).append(item)
+        lengths = [0 if row is None else len(row) for row in [*rows, *styles[item : item + 1]]]
+        parts.setdefault(tuple(lengths), []).append(item)
     return list(parts.values())
 
 
@@ -297,7 +250,7 @@ def _fill_window(
         first_step,
         SamplingParams(params.temperature, params.top_k, params.top_p),
         # What is known already, and the empty cells, have no time of their own.
-        guide=_guidance(request.branches, shares.clamp(0.0, 1.0), params.cfg_coef, request.device),
+        guide=guidance(request.branches, shares.clamp(0.0, 1.0), params, request.device),
         noise=request.noise,
         on_step=report,
     )
@@ -305,15 +258,15 @@ def _fill_window(
 
 
 def _make_decoder(request: _Request, window: Window, pattern: Pattern) -> Decoder:
-    groups = request.branches.groups
     conditions = fuse(
         request.lm,
-        groups,
+        request.branches.groups,
         len(request.items),
         request.device,
-        guided_by_melody=[index < len(request.branches.positive) for index in range(len(groups))],
+        led=request.branches.led,
         chroma=_window_chroma(request, window),
         chroma_config=request.config.chroma,
+        styles=request.styles,
     )
     if request.slow:
         return FullDecoder(request.lm, conditions, request.device)
@@ -342,21 +295,24 @@ def memory_required(
     negative: Sequence[TextCondition] = (),
     batch_size: int = 1,
     melody: bool = False,
+    style_tokens: int = 0,
     prompt_frames: int = 0,
     itemsize: int = 4,
 ) -> int:
     """Bytes that one request takes beside the weights.
 
-    melody: whether one is given. itemsize: bytes per number of the language model. Counted: the
-    key and value cache, the condition's keys and values, the activations of the prefill or of one
-    step, and the float32 logits with what sampling makes of them.
+    melody: whether one is given. style_tokens: how many a style has, 0 without one. itemsize: bytes
+    per number of the language model. Counted: the key and value cache, the condition's keys and
+    values, the activations of the prefill or of one step, and the float32 logits with what sampling
+    makes of them.
     """
-    groups = _plan_branches(positive, negative, params, melody).groups
+    groups = plan_branches(positive, negative, params, melody=melody, style=style_tokens > 0).groups
     num_text_tokens = max(c.states.shape[1] for c in (*positive, *negative))
     lm, rows = config.lm, len(groups) * batch_size
     windows = _windows(config, params, prompt_frames)
     steps = make_pattern(config, params.pattern, windows[0].num_frames).num_steps
-    prefix = 0 if config.chroma is None else config.chroma.chroma_length + num_text_tokens
+    lead = max(style_tokens, 1) if config.chroma is None else config.chroma.chroma_length
+    prefix = 0 if lm.cross_attention else lead + num_text_tokens
     kv = 2 * lm.num_layers * rows * (steps + prefix) * lm.dim * itemsize
     cross = 2 * lm.num_layers * rows * num_text_tokens * lm.dim * itemsize if lm.cross_attention else 0
     prefill = prefix + steps * max(w.prompt_frames for w in windows) // windows[0].num_frames + 1

@@ -43,6 +43,8 @@ class LMModel(nn.Module):
             self.description_proj = operations.Linear(config.text_dim, config.dim, **factory)
         if config.chroma_dim is not None:
             self.melody_proj = operations.Linear(config.chroma_dim, config.dim, **factory)
+        if config.style_dim is not None:
+            self.style_proj = operations.Linear(config.style_dim, config.dim, **factory)
 
     def project_description(self, states: Tensor, mask: Tensor) -> Tensor:
         """T5 states `[B, n, text_dim]` -> condition `[B, n, dim]`; rows where mask `[B, n]` is False become zero."""
@@ -53,6 +55,10 @@ class LMModel(nn.Module):
     def project_melody(self, chroma: Tensor) -> Tensor:
         """A chromagram `[B, frames, num_chroma]` -> condition `[B, frames, dim]`."""
         return self.melody_proj(chroma.to(self.dtype))
+
+    def project_style(self, tokens: Tensor) -> Tensor:
+        """Style tokens `[B, n, style_dim]` -> condition `[B, n, dim]`."""
+        return self.style_proj(tokens.to(self.dtype))
 
     def embed(self, sequence: Tensor) -> Tensor:
         """Sequence `[B, K, S]` -> sum of the K embeddings `[B, S, dim]`."""

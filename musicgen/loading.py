@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,25 +11,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checkpoints import huggingface
-from .checkpoints.tensors import Recipe, StoredTensors, check_tensors
+from .checkpoints import audiocraft, huggingface
+from .checkpoints.checkpoint import Checkpoint, MertFiles, Part
+from .checkpoints.tensors import Recipe, StoredTensors
+from .checkpoints.text import EMBEDDING, EMBEDDING_AGAIN
 from .codec import EnCodec
+from .conditioning.style import Mert, StyleConditioner
 from .conditioning.text import TextEncoder, load_tokenizer
 from .config import ModelConfig
 from .lm import LMModel
 
-_T5_FIRST_NAME, _T5_SECOND_NAME = "shared.weight", "encoder.embed_tokens.weight"
 LM_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
 class Components:
-    """The three networks of a model and its configuration."""
+    """The networks of a model and its configuration; a style model has one more."""
 
     config: ModelConfig
     lm: LMModel
     text_encoder: TextEncoder
     codec: EnCodec
+    style: StyleConditioner | None = None
 
 
 def load_components(
@@ -38,60 +42,105 @@ def load_components(
     text_dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     operations: Any = nn,
+    codec_from: str | Path | None = None,
+    text_encoder_from: str | Path | None = None,
+    search: Sequence[str | Path] = (),
 ) -> Components:
-    """Load the model folder `path` in the Hugging Face layout (text, melody or stereo).
+    """Load the model at `path`: a folder in the layout of Hugging Face or audiocraft, or an audiocraft file.
 
     dtype: of the language model. text_dtype: of T5, float32 or bfloat16. The codec is always
-    float32. operations: where the language model's leaves come from. Every stored tensor must be
-    known and every wanted one present and of the right shape. Raises FileNotFoundError and
-    ValueError saying what is wrong with which file.
+    float32. operations: where the language model's leaves come from. An audiocraft model lacks its
+    text encoder, and may lack its codec: text_encoder_from and codec_from say where these are; else
+    they are looked for beside the model, in the folders `search`, and in the local Hugging Face
+    cache. Every stored tensor must be known and every wanted one present and of the right shape.
+    Nothing of a file is run and nothing is fetched. Raises FileNotFoundError and ValueError saying
+    what is wrong with which file.
     """
-    folder = Path(path)
     if dtype not in LM_DTYPES:
         raise ValueError(f"dtype is {dtype}; allowed are float32, bfloat16 and float16.")
-    huggingface.read_config(folder)  # before the weights: its errors tell more than theirs
-    tokenizer = load_tokenizer(folder)
-    with StoredTensors(folder) as stored:
-        found = stored.shapes()
-        config = huggingface.read_config(folder, found)
-        plan, lm, text_encoder, codec = _build(config, folder, tokenizer, dtype, text_dtype, operations)
-        shapes = {"lm": plan.state_dict(), "text": text_encoder.t5.state_dict(), "codec": codec.model.state_dict()}
-        recipes = {
-            "lm": huggingface.lm_recipes(config),
-            "text": huggingface.text_recipes(shapes["text"], found),
-            "codec": huggingface.codec_recipes(shapes["codec"], found),
-        }
-        wanted = [(recipe, shapes[part][name].shape) for part in recipes for name, recipe in recipes[part].items()]
-        check_tensors(folder, found, wanted, huggingface.ignored_names(found))
-        filled = {part: _read(recipes[part], shapes[part], stored, device) for part in recipes}
+    checkpoint = open_checkpoint(path, codec_from, text_encoder_from, search)
+    plan, built = _build(checkpoint, dtype, text_dtype, operations)
+    modules = {"lm": built.lm, "text": built.text_encoder.t5, "codec": built.codec.model}
+    if built.style is not None:
+        modules["style"] = built.style
+    shapes = {name: module.state_dict() for name, module in modules.items()} | {"lm": plan.state_dict()}
+    parts = checkpoint.parts()
+    recipes = {name: part.recipes(shapes[name]) for name, part in parts.items()}
+    _check(parts, recipes, shapes)
+    mert = None if checkpoint.mert is None else load_mert(checkpoint.mert, device)
     # T5 uses one embedding under two names.
-    filled["text"][_T5_SECOND_NAME] = filled["text"][_T5_FIRST_NAME]
+    recipes["text"].pop(EMBEDDING_AGAIN, None)
+    filled = {name: _read(recipes[name], shapes[name], part.stored, device) for name, part in parts.items()}
+    filled["text"][EMBEDDING_AGAIN] = filled["text"][EMBEDDING]
     _add_training_state(filled["codec"], shapes["codec"], device)
-    for module, part in ((lm, "lm"), (text_encoder.t5, "text"), (codec.model, "codec")):
-        module.load_state_dict(filled[part], strict=True, assign=True)
+    for name, module in modules.items():
+        module.load_state_dict(filled[name], strict=True, assign=True)
         module.eval().requires_grad_(False)
     # One parameter, so that moving the encoder does not make two of it.
-    text_encoder.t5.encoder.embed_tokens.weight = text_encoder.t5.shared.weight
-    return Components(config, lm, text_encoder, codec)
+    built.text_encoder.t5.encoder.embed_tokens.weight = built.text_encoder.t5.shared.weight
+    if built.style is not None:
+        # A second codec, since each conditioner is moved by itself.
+        built.style.features = mert if built.style.config.features == "mert" else copy.deepcopy(built.codec)
+    return built
+
+
+def load_mert(files: MertFiles, device: torch.device | str) -> Mert:
+    """Load the MERT that a style model hears through, in float32. Raises ValueError on damaged files."""
+    try:
+        with torch.device("meta"):
+            mert = Mert(files.config)
+    except Exception as error:
+        reason = f"{type(error).__name__} {error}".splitlines()[0]
+        raise ValueError(f"{files.part.stored.where} describes no MERT that can be built: {reason}.") from error
+    shapes = {"mert": mert.state_dict()}
+    recipes = {"mert": files.part.recipes(shapes["mert"])}
+    _check({"mert": files.part}, recipes, shapes)
+    mert.load_state_dict(_read(recipes["mert"], shapes["mert"], files.part.stored, device), strict=True, assign=True)
+    mert.fold_weight_norm()
+    return mert.eval().requires_grad_(False)
+
+
+def open_checkpoint(
+    path: str | Path,
+    codec_from: str | Path | None = None,
+    text_encoder_from: str | Path | None = None,
+    search: Sequence[str | Path] = (),
+) -> Checkpoint:
+    """Open the model at `path` for reading, whatever its layout; of a folder that holds both, Hugging Face's."""
+    place = Path(path)
+    codec, text = (Path(given) if given is not None else None for given in (codec_from, text_encoder_from))
+    if not huggingface.is_checkpoint(place) and audiocraft.is_checkpoint(place):
+        return audiocraft.open_checkpoint(place, codec, text, [Path(folder) for folder in search])
+    return huggingface.open_checkpoint(place)
 
 
 def _build(
-    config: ModelConfig, folder: Path, tokenizer: Any, dtype: torch.dtype, text_dtype: torch.dtype, operations: Any
-) -> tuple[LMModel, LMModel, TextEncoder, EnCodec]:
+    checkpoint: Checkpoint, dtype: torch.dtype, text_dtype: torch.dtype, operations: Any
+) -> tuple[LMModel, Components]:
     """The modules, without memory. The first is the language model in plain layers, to read shapes off: the
     host's layers may have no parameters before they are loaded."""
+    config, tokenizer = checkpoint.config, load_tokenizer(checkpoint.tokenizer)
     try:
         with torch.device("meta"):
             plan = LMModel(config.lm, nn, device="meta", dtype=dtype)
             lm = LMModel(config.lm, operations, device="meta", dtype=dtype)
             text_encoder = TextEncoder(config.text_encoder, tokenizer, text_dtype)
             codec = EnCodec(config.codec, config.audio_channels)
+            style = None if config.style is None else StyleConditioner(config.style, missing=checkpoint.without_mert)
     except Exception as error:
         reason = f"{type(error).__name__} {error}".splitlines()[0]
-        raise ValueError(
-            f"{folder / huggingface.CONFIG_FILE} describes no model that can be built: {reason}."
-        ) from error
-    return plan, lm, text_encoder, codec
+        raise ValueError(f"{checkpoint.where} describes no model that can be built: {reason}.") from error
+    return plan, Components(config, lm, text_encoder, codec, style)
+
+
+def _check(
+    parts: Mapping[str, Part], recipes: Mapping[str, Mapping[str, Recipe]], shapes: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """Hold each set of stored tensors against all that is to be made of it, before memory is taken."""
+    for stored in {id(part.stored): part.stored for part in parts.values()}.values():
+        users = [name for name, part in parts.items() if part.stored is stored]
+        wanted = [(recipe, shapes[name][key].shape) for name in users for key, recipe in recipes[name].items()]
+        stored.check(wanted, frozenset().union(*(parts[name].ignored for name in users)))
 
 
 def _read(

@@ -23,6 +23,7 @@ class MusicGen:
         self.lm = components.lm
         self.text_encoder = components.text_encoder
         self.codec = components.codec
+        self.style = components.style
         self.device = device
 
     @property
@@ -52,6 +53,7 @@ class MusicGen:
         *,
         melody: Tensor | list[Tensor | None] | None = None,
         melody_sample_rate: int | None = None,
+        style: Tensor | list[Tensor] | None = None,
         prompt: Tensor | None = None,
         on_step: OnStep | None = None,
     ) -> Tensor:
@@ -59,7 +61,8 @@ class MusicGen:
 
         A description that is None or "" is unconditional. melody: for melody models, audio
         `[B or 1, C, L]`, `[C, L]` or `[L]`, or a list of one `[C, L]`, `[L]`, `[1, C, L]` or None
-        per item or for all, at melody_sample_rate (default: the model's). prompt: codes
+        per item or for all, at melody_sample_rate (default: the model's). style: for style models,
+        tokens of :meth:`encode_style`, for all items or one for each. prompt: codes
         `[B or 1, K, T0]` to continue; the output begins with them.
         on_step: called after every step with a :class:`StepProgress`; what it raises cancels.
         Item i draws from seed + i and equals the same request made alone. Raises ValueError on bad input.
@@ -74,6 +77,7 @@ class MusicGen:
             params,
             batch_size=len(descriptions),
             melodies=self._melodies(melody, melody_sample_rate, len(descriptions)),
+            styles=[style] * len(descriptions) if isinstance(style, Tensor) else style or [],
             prompt=prompt,
             on_step=on_step,
             device=self.device,
@@ -82,7 +86,24 @@ class MusicGen:
     def with_lora(self, lora: LoRA, strength: float = 1.0) -> MusicGen:
         """This model with a LoRA of `read_lora` in it; `self` stays as it is and shares what both have in common."""
         lm = merged_lm(self.lm, lora, strength)
-        return MusicGen(Components(self.config, lm, self.text_encoder, self.codec), self.device)
+        return MusicGen(Components(self.config, lm, self.text_encoder, self.codec, self.style), self.device)
+
+    def encode_style(
+        self,
+        audio: Tensor,
+        sample_rate: int,
+        *,
+        excerpt_length: float | None = None,
+        seed: int | None = None,
+        eval_q: int | None = None,
+    ) -> Tensor:
+        """The style of a recording `[C, L]` or `[L]`: tokens `[n, dim]`; see :meth:`StyleConditioner.encode`.
+
+        Raises ValueError where the model has no style condition.
+        """
+        if self.style is None:
+            raise ValueError(f"model {self.config.name!r} has no style condition; load a style model.")
+        return self.style.encode(audio, sample_rate, excerpt_length=excerpt_length, seed=seed, eval_q=eval_q).cpu()
 
     def encode(self, audio: Tensor, sample_rate: int) -> Tensor:
         """Audio `[B, C, L]` of any rate and channel count -> codes `[B, K, T]`."""
@@ -109,12 +130,29 @@ class MusicGen:
         return [None if item is None else extract_melody(item, rate, config) for item in items]
 
 
-def load_model(path: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> MusicGen:
-    """Load a model folder in the Hugging Face layout onto a device.
+def load_model(
+    path: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    codec_from: str | Path | None = None,
+    text_encoder_from: str | Path | None = None,
+    search: Sequence[str | Path] = (),
+) -> MusicGen:
+    """Load a model in the layout of Hugging Face or audiocraft onto a device.
 
     dtype: of the language model; the text encoder follows it but never runs in float16, the codec
-    is float32. Raises FileNotFoundError and ValueError saying what is wrong with which file.
+    is float32. codec_from, text_encoder_from, search: where to find what the model does not hold, as
+    :func:`load_components` has them. Raises FileNotFoundError and ValueError saying what is wrong
+    with which file.
     """
-    text_dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
-    components = load_components(path, dtype=dtype, text_dtype=text_dtype, device=device)
+    components = load_components(
+        path,
+        dtype=dtype,
+        text_dtype=torch.bfloat16 if dtype == torch.bfloat16 else torch.float32,
+        device=device,
+        codec_from=codec_from,
+        text_encoder_from=text_encoder_from,
+        search=search,
+    )
     return MusicGen(components, torch.device(device))

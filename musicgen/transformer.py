@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .cache import CrossCache, KVCache
-from .config import LMConfig
+from .config import TransformerConfig
 
 
 def sinusoidal_positions(positions: Tensor, dim: int) -> Tensor:
@@ -42,7 +42,7 @@ def _merge_heads(x: Tensor) -> Tensor:
 class SelfAttention(nn.Module):
     """Causal attention with one fused projection for queries, keys and values."""
 
-    def __init__(self, config: LMConfig, operations: Any, **factory: Any) -> None:
+    def __init__(self, config: TransformerConfig, operations: Any, **factory: Any) -> None:
         super().__init__()
         self.num_heads = config.num_heads
         self.qkv = operations.Linear(config.dim, 3 * config.dim, bias=False, **factory)
@@ -61,7 +61,7 @@ class SelfAttention(nn.Module):
 class CrossAttention(nn.Module):
     """Attention from codes to a condition."""
 
-    def __init__(self, config: LMConfig, operations: Any, **factory: Any) -> None:
+    def __init__(self, config: TransformerConfig, operations: Any, **factory: Any) -> None:
         super().__init__()
         self.num_heads = config.num_heads
         self.q = operations.Linear(config.dim, config.dim, bias=False, **factory)
@@ -82,7 +82,7 @@ class CrossAttention(nn.Module):
 class TransformerLayer(nn.Module):
     """One pre-norm layer."""
 
-    def __init__(self, config: LMConfig, operations: Any, **factory: Any) -> None:
+    def __init__(self, config: TransformerConfig, operations: Any, **factory: Any) -> None:
         super().__init__()
         self.norm_self = operations.LayerNorm(config.dim, eps=1e-5, **factory)
         self.self_attn = SelfAttention(config, operations, **factory)
@@ -104,7 +104,7 @@ class TransformerLayer(nn.Module):
 class Transformer(nn.Module):
     """The stack of layers; positions are added here, the closing norm belongs to the LM."""
 
-    def __init__(self, config: LMConfig, operations: Any, **factory: Any) -> None:
+    def __init__(self, config: TransformerConfig, operations: Any, **factory: Any) -> None:
         super().__init__()
         self.config = config
         self.layers = nn.ModuleList(TransformerLayer(config, operations, **factory) for _ in range(config.num_layers))

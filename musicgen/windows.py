@@ -34,16 +34,24 @@ def to_frames(seconds: float, frame_rate: int) -> int:
 
 
 def plan_windows(
-    params: GenerationParams, frame_rate: int, prompt_frames: int = 0, *, model_window: float = 30.0
+    params: GenerationParams,
+    frame_rate: int,
+    prompt_frames: int = 0,
+    *,
+    model_window: float = 30.0,
+    model_stride: float = 18.0,
 ) -> list[Window]:
-    """The windows of a request with a prompt of prompt_frames to a model trained on model_window seconds.
+    """The windows of a request with a prompt of prompt_frames.
 
-    Raises ValueError when the duration is under one frame, when the prompt leaves nothing to
-    sample in the first window, or when several windows are needed and would not overlap.
+    model_window: seconds that the model was trained on at a time; model_stride: seconds that it
+    moves on by, which is kept as a share if the request names another window. Raises ValueError
+    when the duration is under one frame, when the prompt leaves nothing to sample in the first
+    window, or when several windows are needed and would not overlap.
     """
     total = to_frames(params.duration, frame_rate)
     window = model_window if params.window is None else params.window
-    extend_stride = 0.6 * window if params.extend_stride is None else params.extend_stride
+    own_stride = model_stride * window / model_window
+    extend_stride = own_stride if params.extend_stride is None else params.extend_stride
     size, stride = to_frames(window, frame_rate), to_frames(extend_stride, frame_rate)
     if total < 1:
         raise ValueError(

@@ -6,7 +6,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from . import host
 from .codec import MusicGenEnCodecDecode, MusicGenEnCodecEncode
-from .conditioning import MusicGenMelodyChroma, MusicGenTextEncode
+from .conditioning import MusicGenMelodyChroma, MusicGenStyle, MusicGenTextEncode
 from .loaders import MusicGenLoader
 from .lora import MusicGenLoraLoader
 from .sampling import MusicGenSampleTokens
@@ -25,6 +25,7 @@ class MusicGenExtension(ComfyExtension):
             MusicGenLoader,
             MusicGenTextEncode,
             MusicGenMelodyChroma,
+            MusicGenStyle,
             MusicGenSampleTokens,
             MusicGenEnCodecDecode,
             MusicGenEnCodecEncode,

@@ -1,4 +1,4 @@
-"""The nodes that make conditions: a description, a melody."""
+"""The nodes that make conditions: a description, a melody, a style."""
 
 from __future__ import annotations
 
@@ -8,8 +8,18 @@ from comfy_api.latest import io
 from ..musicgen.conditioning.chroma import extract_melody
 from ..musicgen.images import chroma_image
 from . import host
-from .edges import read_audio
-from .types import CATEGORY, MelodyBatch, MelodySocket, TextEncoderHandle, TextEncoderSocket
+from .edges import read_audio, style_of
+from .types import (
+    CATEGORY,
+    MelodyBatch,
+    MelodySocket,
+    ModelHandle,
+    ModelSocket,
+    StyleBatch,
+    StyleSocket,
+    TextEncoderHandle,
+    TextEncoderSocket,
+)
 
 
 class MusicGenTextEncode(io.ComfyNode):
@@ -91,3 +101,75 @@ class MusicGenMelodyChroma(io.ComfyNode):
         items = tuple(extract_melody(item, sample_rate) for item in waveform)
         images = torch.stack([chroma_image(item.chroma) for item in items])
         return io.NodeOutput(MelodyBatch(items), images)
+
+
+class MusicGenStyle(io.ComfyNode):
+    """AUDIO -> how it sounds, as tokens for a style model."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MusicGenStyle",
+            display_name="MusicGen Style",
+            category=CATEGORY,
+            description="Hears how a recording sounds, in an excerpt of a few seconds, for music in the same style "
+            "but with other notes. Only for musicgen-style and models made from it; Meta's weights of it are "
+            "licensed CC-BY-NC 4.0: no commercial use.",
+            search_aliases=["style to music", "style transfer", "audio reference", "musicgen style"],
+            inputs=[
+                ModelSocket.Input("model", tooltip="A style model of a MusicGen Loader."),
+                io.Audio.Input(
+                    "audio",
+                    tooltip="A recording in the style that the music shall have, mono or stereo, of any sample rate, "
+                    "at least as long as the excerpt.",
+                ),
+                io.Float.Input(
+                    "excerpt_length",
+                    default=3.0,
+                    min=1.5,
+                    max=4.5,
+                    step=0.1,
+                    tooltip="Seconds of the recording that are heard.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Chooses where in the recording the excerpt starts. To choose the place yourself, cut the "
+                    "recording to the excerpt with Trim Audio Duration.",
+                ),
+                io.Int.Input(
+                    "eval_q",
+                    default=3,
+                    min=1,
+                    max=6,
+                    optional=True,
+                    advanced=True,
+                    tooltip="How finely the style is told, in codebooks: with fewer the music keeps less of the "
+                    "recording and has more freedom.",
+                ),
+            ],
+            outputs=[
+                StyleSocket.Output(
+                    "style", display_name="style", tooltip="The style, for MusicGen Sample Tokens with the same model."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, model: ModelHandle, audio: io.Audio.Type, excerpt_length: float, seed: int, eval_q: int | None = None
+    ) -> io.NodeOutput:
+        waveform, sample_rate = read_audio(audio)
+        style = style_of(model)
+        conditioner = style.patcher.model
+        with host.on_device(style.patcher, memory_required=conditioner.memory_required(excerpt_length), whole=True):
+            items = tuple(
+                conditioner.encode(
+                    item, sample_rate, excerpt_length=excerpt_length, seed=seed + index, eval_q=eval_q
+                ).cpu()
+                for index, item in enumerate(waveform)
+            )
+        return io.NodeOutput(StyleBatch(items, style.fingerprint, model.name))

@@ -16,7 +16,7 @@ from ..musicgen.audio import check_audio
 from ..musicgen.conditioning.base import TextCondition
 from ..musicgen.conditioning.chroma import Melody
 from ..musicgen.config import GenerationParams
-from .types import MAX_SECONDS, CodecHandle, MelodyBatch, ModelHandle, Tokens
+from .types import MAX_SECONDS, CodecHandle, MelodyBatch, ModelHandle, StyleBatch, StyleHandle, Tokens
 
 
 def read_audio(audio: Any) -> tuple[Tensor, int]:
@@ -44,9 +44,10 @@ def read_conditioning(
 ) -> tuple[TextCondition, ...]:
     """Native CONDITIONING -> one TextCondition per entry.
 
-    Core nodes change states without their mask: Concat appends rows, ZeroOut leaves ones, and
-    Stable Audio's T5 pads with zeros. So a row counts if its own mask says so (rows beyond the
-    mask do) and if it is not all zeros.
+    Core nodes change states without their mask: Concat appends rows, ZeroOut leaves ones. So a row
+    counts if its own mask says so (rows beyond the mask do) and if it is not all zeros. Core's own
+    T5 (CLIP Loader of type stable_audio) gives no mask and pads with zeros; its empty prompt is one
+    row, T5's end token, which MusicGen was never shown alone: it is read as no description.
     """
     return tuple(_read_entry(states, extra, model, batch_size) for states, extra in conditioning)
 
@@ -56,7 +57,8 @@ def _read_entry(states: Tensor, extra: dict[str, Any], model: ModelHandle, batch
     if states.dim() != 3 or states.shape[2] != width:
         raise ValueError(
             f"this conditioning has shape {list(states.shape)}; the model {model.name} needs [1, tokens, {width}], "
-            "so make it with the MusicGenTextEncode node (MusicGen Text Encode) of the same model."
+            "so make it with the MusicGenTextEncode node (MusicGen Text Encode) of the same model (or, if that is 768, "
+            "with core's T5-base: CLIP Loader of type stable_audio)."
         )
     if states.shape[0] not in (1, batch_size):
         raise ValueError(
@@ -77,6 +79,8 @@ def _row_mask(states: Tensor, own: Tensor | None) -> Tensor:
     if own is not None:
         own = own.to("cpu").bool().reshape(-1, own.shape[-1])[:, : states.shape[1]]
         mask[:, : own.shape[1]] &= own
+    else:
+        mask &= mask.sum(dim=1, keepdim=True) > 1
     return mask
 
 
@@ -92,6 +96,31 @@ def read_melody(melody: MelodyBatch | None, model: ModelHandle, batch_size: int)
     if len(melody.items) not in (1, batch_size):
         raise ValueError(f"{len(melody.items)} melodies arrived; allowed are 1 or the batch size {batch_size}.")
     return list(melody.items) * (batch_size // len(melody.items))
+
+
+def style_of(model: ModelHandle) -> StyleHandle:
+    """The style conditioner of a model, which must have one."""
+    if model.style is None:
+        raise ValueError(
+            f"the model {model.name} has no style condition and cannot take a style; "
+            "load a style model (facebook/musicgen-style), or disconnect the style."
+        )
+    return model.style
+
+
+def read_style(style: StyleBatch | None, model: ModelHandle, batch_size: int) -> list[Tensor]:
+    """MUSICGEN_STYLE -> tokens [n, dim] per batch item, none without a style."""
+    if style is None:
+        return []
+    own = style_of(model).fingerprint
+    if style.conditioner != own:
+        raise ValueError(
+            f"this style was made with the model {style.model}, whose styles the model {model.name} does not read "
+            f"({style.conditioner} is not {own}); make it with MusicGen Style from the same model."
+        )
+    if len(style.items) not in (1, batch_size):
+        raise ValueError(f"{len(style.items)} styles arrived; allowed are 1 or the batch size {batch_size}.")
+    return list(style.items) * (batch_size // len(style.items))
 
 
 def read_prompt(tokens: Tokens | None, model: ModelHandle, batch_size: int) -> Tensor | None:

@@ -35,6 +35,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _BUNDLED_DIRECTORY = Path(__file__).resolve().parent.parent / "models"
 _CONFIG = "config.json"
+_MODEL_FILES = (_CONFIG, "state_dict.bin")
 _NAMED = 10
 _PEFT_FILE, _PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _EXTENSIONS = {".safetensors", ".bin", ".json"}
@@ -58,7 +59,7 @@ def models() -> dict[str, Path]:
     for file in folder_paths.get_filename_list(FOLDER):
         name = PurePosixPath(file.replace("\\", "/"))
         path = folder_paths.get_full_path(FOLDER, file)
-        if name.name == _CONFIG and len(name.parts) > 1 and path is not None:
+        if name.name in _MODEL_FILES and len(name.parts) > 1 and path is not None:
             found.setdefault(str(name.parent), Path(path).parent)
     return found
 
@@ -80,15 +81,23 @@ def resolve_model(name: str) -> tuple[str, Path]:
     return str(clean), known[str(clean)]
 
 
+def search_folders() -> list[Path]:
+    """Where to look for what a model needs and does not hold: T5, EnCodec, MERT."""
+    kinds = (FOLDER, "text_encoders", "audio_encoders")
+    return [Path(path) for kind in kinds for path in folder_paths.get_folder_paths(kind)]
+
+
 def model_fingerprint(name: str) -> str:
-    """Changes when a file of the model does. ComfyUI writes it into saved files, so it tells no paths."""
+    """Changes when a file of the model does, or what lies in the other folders that are searched for its parts.
+    ComfyUI writes it into saved files, so it tells no paths."""
     path = resolve_model(name)[1]
-    return _file_fingerprint(path, sorted(path.iterdir()))
+    apart = [folder.stat().st_mtime_ns for folder in search_folders() if folder.is_dir() and folder.name != FOLDER]
+    return _file_fingerprint(path, sorted(path.rglob("*")), apart)
 
 
-def _file_fingerprint(path: Path, files: list[Path]) -> str:
-    stats = ((file.name, file.stat()) for file in files if file.is_file())
-    state = repr((str(path), [(file, stat.st_mtime_ns, stat.st_size) for file, stat in stats]))
+def _file_fingerprint(path: Path, files: list[Path], apart: list[int]) -> str:
+    stats = ((str(file), file.stat()) for file in files if file.is_file())
+    state = repr((str(path), [(file, stat.st_mtime_ns, stat.st_size) for file, stat in stats], apart))
     return hashlib.sha256(state.encode()).hexdigest()
 
 
@@ -120,7 +129,7 @@ def lora_fingerprint(name: str) -> str:
     """Changes when a file of the LoRA does."""
     path = resolve_lora(name)[1]
     files = sorted(path.iterdir()) if path.is_dir() else [path]
-    return _file_fingerprint(path, files)
+    return _file_fingerprint(path, files, [])
 
 
 # Memory management
@@ -149,6 +158,11 @@ def wrap_lm(module: nn.Module) -> Any:
 def wrap_text_encoder(module: nn.Module) -> Any:
     """A ModelPatcher around a text encoder."""
     return _wrap(module, mm.text_encoder_device(), mm.text_encoder_offload_device())
+
+
+def wrap_style(module: nn.Module) -> Any:
+    """A ModelPatcher around a style conditioner, which runs where text encoders do."""
+    return wrap_text_encoder(module)
 
 
 def wrap_codec(module: nn.Module) -> Any:

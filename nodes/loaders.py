@@ -8,7 +8,16 @@ from comfy_api.latest import io
 
 from ..musicgen.loading import load_components
 from . import host
-from .types import CATEGORY, CodecHandle, CodecSocket, ModelHandle, ModelSocket, TextEncoderHandle, TextEncoderSocket
+from .types import (
+    CATEGORY,
+    CodecHandle,
+    CodecSocket,
+    ModelHandle,
+    ModelSocket,
+    StyleHandle,
+    TextEncoderHandle,
+    TextEncoderSocket,
+)
 
 
 class MusicGenLoader(io.ComfyNode):
@@ -70,10 +79,13 @@ class MusicGenLoader(io.ComfyNode):
     @classmethod
     def execute(cls, model: str, dtype: str) -> io.NodeOutput:
         name, path = host.resolve_model(model)
-        parts: Any = load_components(path, dtype=host.lm_dtype(dtype), operations=host.lm_operations())
+        parts: Any = load_components(
+            path, dtype=host.lm_dtype(dtype), operations=host.lm_operations(), search=host.search_folders()
+        )
         fingerprint = parts.codec.fingerprint
+        style = None if parts.style is None else StyleHandle(host.wrap_style(parts.style), parts.style.fingerprint)
         return io.NodeOutput(
-            ModelHandle(host.wrap_lm(parts.lm), parts.config, fingerprint, name),
+            ModelHandle(host.wrap_lm(parts.lm), parts.config, fingerprint, name, style),
             TextEncoderHandle(host.wrap_text_encoder(parts.text_encoder), name),
             CodecHandle(host.wrap_codec(parts.codec), fingerprint, name),
         )

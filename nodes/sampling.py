@@ -13,8 +13,19 @@ from ..musicgen.generation import generate_codes, memory_required, plan_steps
 from ..musicgen.images import codes_image
 from ..musicgen.patterns import PATTERN_NAMES, trained_pattern_name
 from . import host
-from .edges import read_conditioning, read_melody, read_prompt, sampled_tokens
-from .types import CATEGORY, MAX_SECONDS, MelodyBatch, MelodySocket, ModelHandle, ModelSocket, Tokens, TokensSocket
+from .edges import read_conditioning, read_melody, read_prompt, read_style, sampled_tokens
+from .types import (
+    CATEGORY,
+    MAX_SECONDS,
+    MelodyBatch,
+    MelodySocket,
+    ModelHandle,
+    ModelSocket,
+    StyleBatch,
+    StyleSocket,
+    Tokens,
+    TokensSocket,
+)
 
 AUTO = "auto"
 
@@ -56,14 +67,25 @@ class MusicGenSampleTokens(io.ComfyNode):
         negative: list[Any] | None = None,
         melody: MelodyBatch | None = None,
         prompt: Tokens | None = None,
+        style: StyleBatch | None = None,
+        cfg_coef_beta: float = 1.0,
     ) -> io.NodeOutput:
-        name = None if pattern == AUTO else pattern
-        params = GenerationParams(duration, cfg_coef, temperature, top_k, top_p, seed=seed, pattern=name)
+        params = GenerationParams(
+            duration,
+            cfg_coef,
+            temperature,
+            top_k,
+            top_p,
+            seed=seed,
+            pattern=None if pattern == AUTO else pattern,
+            cfg_coef_beta=cfg_coef_beta,
+        )
         conditions = [read_conditioning(c, model, batch_size) for c in (positive, negative or [])]
         request: dict[str, Any] = {
             "negative": conditions[1],
             "batch_size": batch_size,
             "melodies": read_melody(melody, model, batch_size),
+            "styles": read_style(style, model, batch_size),
             "prompt": read_prompt(prompt, model, batch_size),
         }
         request["on_step"] = _reporter(model, params, request["prompt"])
@@ -94,7 +116,7 @@ def _piece_widgets() -> list[io.Input]:
             max=MAX_SECONDS,
             step=0.1,
             tooltip="Length of the whole piece in seconds, a prompt included. Beyond the length that the model was "
-            "trained on (30 seconds, for the released models) the piece is sampled in overlapping windows.",
+            "trained on (30 seconds, 10 for AudioGen) the piece is sampled in overlapping windows.",
         ),
         io.Int.Input(
             "batch_size",
@@ -173,7 +195,24 @@ def _optional_sockets() -> list[io.Input]:
         TokensSocket.Input(
             "prompt",
             optional=True,
-            tooltip="Tokens to continue, of MusicGen EnCodec Encode or of this node; shorter than 30 seconds.",
+            tooltip="Tokens to continue, of MusicGen EnCodec Encode or of this node; shorter than what the "
+            "model was trained on (30 seconds, for the released models).",
+        ),
+        StyleSocket.Input(
+            "style",
+            optional=True,
+            tooltip="A style to sound like, of MusicGen Style; for style models only.",
+        ),
+        io.Float.Input(
+            "cfg_coef_beta",
+            default=1.0,
+            min=0.0,
+            max=20.0,
+            step=0.1,
+            optional=True,
+            advanced=True,
+            tooltip="With a style: how much more the description weighs than the style. 1 lets both act as one; about "
+            "5 brings the description out. Does nothing without a style.",
         ),
     ]
 
@@ -197,6 +236,7 @@ def _memory(
         negative=request["negative"],
         batch_size=request["batch_size"],
         melody=request["melodies"] is not None,
+        style_tokens=max((len(tokens) for tokens in request["styles"]), default=0),
         prompt_frames=0 if request["prompt"] is None else request["prompt"].shape[2],
         itemsize=model.patcher.model.dtype.itemsize,
     )

@@ -19,6 +19,7 @@ ModelSocket = io.Custom("MUSICGEN_MODEL")
 TextEncoderSocket = io.Custom("MUSICGEN_TEXT_ENCODER")
 CodecSocket = io.Custom("MUSICGEN_CODEC")
 MelodySocket = io.Custom("MUSICGEN_MELODY")
+StyleSocket = io.Custom("MUSICGEN_STYLE")
 TokensSocket = io.Custom("MUSICGEN_TOKENS")
 
 CATEGORY = "audio/MusicGen"
@@ -27,13 +28,25 @@ MAX_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
+class StyleHandle:
+    """What a style model hears a recording with. fingerprint: identity of its codebooks."""
+
+    patcher: Any
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class ModelHandle:
-    """A language model: on MUSICGEN_MODEL. codec: fingerprint of the codec whose codes it speaks."""
+    """A language model: on MUSICGEN_MODEL. codec: fingerprint of the codec whose codes it speaks.
+
+    style: of a style model, else None.
+    """
 
     patcher: Any
     config: ModelConfig
     codec: str
     name: str
+    style: StyleHandle | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,18 @@ class MelodyBatch:
     """One melody per batch item: on MUSICGEN_MELODY."""
 
     items: tuple[Melody, ...]
+
+
+@dataclass(frozen=True)
+class StyleBatch:
+    """Style tokens [n, dim] per batch item: on MUSICGEN_STYLE.
+
+    conditioner: fingerprint of what made them. model: name of the model that it belongs to.
+    """
+
+    items: tuple[Tensor, ...]
+    conditioner: str
+    model: str
 
 
 class Tokens(TypedDict):

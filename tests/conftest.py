@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from musicgen import MusicGen, load_model
+from tests.tiny import write_style_model
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -38,6 +39,17 @@ def golden_model(name: str) -> MusicGen:
 @cache
 def golden_json(name: str) -> Any:
     return json.loads((GOLDEN / name).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="session")
+def style_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_style_model(tmp_path_factory.mktemp("style") / "audiocraft-style")
+
+
+@pytest.fixture(scope="session")
+def style_model(style_folder: Path) -> MusicGen:
+    """The golden style model with a small random MERT."""
+    return load_model(style_folder)
 
 
 @pytest.fixture

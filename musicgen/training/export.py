@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from ..checkpoints import huggingface
+from ..checkpoints.codec import codec_recipes
 from ..checkpoints.tensors import Recipe
+from ..checkpoints.text import text_recipes
 from ..codec import EnCodec
 from ..config import ChromaConfig, CodecConfig, LMConfig, ModelConfig
 from .networks import TextAndCodes
@@ -123,15 +125,17 @@ def export_model(
         codec=codec.config,
         text_encoder={},
         chroma=chroma,
+        style=None,
         audio_channels=1,
         delays=tuple(range(codec.config.num_codebooks)),
         window=0.0,
+        extend_stride=0.0,
     )
     for recipes, weights in (
         (huggingface.lm_recipes(config), model.lm.state_dict()),
-        (huggingface.codec_recipes(codec.model.state_dict(), target), codec.model.state_dict()),
+        (codec_recipes(codec.model.state_dict(), target), codec.model.state_dict()),
         (
-            huggingface.text_recipes([n for n, _ in model.t5.named_parameters()], target),
+            text_recipes([n for n, _ in model.t5.named_parameters()], target),
             dict(model.t5.named_parameters()),
         ),
     ):

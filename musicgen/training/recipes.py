@@ -40,6 +40,7 @@ def _lm(dim: int, layers: int, heads: int, text: TextShape, *, card: int, melody
         text_dim=text.width,
         text_projection=True,
         chroma_dim=12 if melody else None,
+        style_dim=None,
     )
 
 

@@ -39,7 +39,7 @@ LAYOUT = {
     "MusicGenTextEncode": ((370, 0), (300, 160)),
     "MusicGenMelodyChroma": ((370, 260), (300, 46)),
     "MusicGenEnCodecEncode": ((370, 260), (300, 46)),
-    "MusicGenSampleTokens": ((710, 0), (300, 340)),
+    "MusicGenSampleTokens": ((710, 0), (300, 390)),
     "MusicGenEnCodecDecode": ((1050, 0), (270, 46)),
     "SaveAudioAdvanced": ((1360, 0), (290, 140)),
     "PreviewImage": ((1050, 260), (600, 300)),

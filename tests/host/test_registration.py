@@ -8,6 +8,7 @@ NODES = (
     "MusicGenLoader",
     "MusicGenTextEncode",
     "MusicGenMelodyChroma",
+    "MusicGenStyle",
     "MusicGenSampleTokens",
     "MusicGenEnCodecDecode",
     "MusicGenEnCodecEncode",

@@ -126,7 +126,7 @@ def test_a_column_that_is_known_in_part_keeps_what_is_known(model):
     sequence = torch.full((1, 4, 6), UNKNOWN)
     sequence[:, :, 0] = m.config.card
     sequence[:, 1, 3] = 7
-    conditions = fuse(m.lm, [condition], 1, torch.device("cpu"), guided_by_melody=[True])
+    conditions = fuse(m.lm, [condition], 1, torch.device("cpu"), led=[True])
     decoder = CachedDecoder(m.lm, conditions, 1, 6, torch.device("cpu"))
     with torch.no_grad():
         filled = decode_sequence(

@@ -26,13 +26,14 @@ MAY_IMPORT = {
     "transformer": {"config", "cache"},
     "lm": {"config", "transformer", "cache"},
     "engine": {"lm", "cache", "sampling"},
-    "conditioning": {"config", "audio", "conditioning"},
+    "conditioning": {"codec", "config", "audio", "conditioning", "transformer"},
     "codec": {"config", "audio"},
     "checkpoints": {"config", "checkpoints"},
     "loading": {"checkpoints", "config", "lm", "codec", "conditioning"},
     "lora": {"checkpoints", "config", "lm"},
     "fuser": {"config", "lm", "engine", "conditioning"},
-    "generation": {"config", "engine", "fuser", "lm", "patterns", "sampling", "conditioning", "windows"},
+    "guidance": {"config", "sampling", "conditioning"},
+    "generation": {"config", "engine", "fuser", "guidance", "lm", "patterns", "sampling", "conditioning", "windows"},
     "model": {"config", "generation", "loading", "lora", "conditioning"},
     "training": {
         "checkpoints",
@@ -50,7 +51,18 @@ MAY_IMPORT = {
     "__init__": {"config", "generation", "lora", "model", "patterns"},
 }
 # Heavy or fragile packages are imported where they are used, not when the library is.
-LAZY = {"transformers", "torchaudio", "encodec", "safetensors", "tokenizers", "sentencepiece", "scipy", "librosa"}
+LAZY = {
+    "transformers",
+    "torchaudio",
+    "encodec",
+    "safetensors",
+    "tokenizers",
+    "sentencepiece",
+    "scipy",
+    "librosa",
+    "huggingface_hub",
+    "yaml",
+}
 FORBIDDEN = {"nodes", "comfy", "comfy_api", "folder_paths", "server", "execution"}
 
 

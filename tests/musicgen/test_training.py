@@ -231,7 +231,7 @@ def test_training_sees_the_conditions_as_inference_does(work, shop):
                 [TextCondition(states[row : row + 1, keep], keep[keep][None])],
                 1,
                 torch.device("cpu"),
-                guided_by_melody=[True],
+                led=[True],
                 chroma=[batch.chroma[row]],
                 chroma_config=m.config.chroma,
             )

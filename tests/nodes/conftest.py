@@ -20,6 +20,8 @@ from typing import Any
 import pytest
 import torch
 
+from tests.tiny import write_audiogen, write_style_model
+
 ROOT = Path(__file__).resolve().parents[2]
 COMFYUI = Path(os.environ.get("COMFYUI_DIR") or ROOT / ".host" / "ComfyUI")
 CHECKPOINTS = ROOT / "tests" / "golden" / "checkpoints"
@@ -46,10 +48,12 @@ def comfy() -> SimpleNamespace:
 
 @pytest.fixture(scope="session")
 def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A `models/musicgen` with the tiny text, melody and stereo checkpoints of the golden data."""
+    """A `models/musicgen` with the tiny text, melody, stereo and style checkpoints of the golden data."""
     folder = tmp_path_factory.mktemp("models") / "musicgen"
     for name in ("text", "melody", "stereo"):
         shutil.copytree(CHECKPOINTS / f"hf-{name}", folder / "tiny" / name)
+    write_style_model(folder / "tiny" / "style")
+    write_audiogen(folder / "tiny" / "audiogen")
     return folder
 
 

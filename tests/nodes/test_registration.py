@@ -10,6 +10,7 @@ IDS = [
     "MusicGenLoader",
     "MusicGenTextEncode",
     "MusicGenMelodyChroma",
+    "MusicGenStyle",
     "MusicGenSampleTokens",
     "MusicGenEnCodecDecode",
     "MusicGenEnCodecEncode",
@@ -53,8 +54,8 @@ def test_the_loader_states_the_licence_of_the_released_weights(node_list):
 
 
 def test_the_samplers_inputs_keep_their_order(node_list):
-    ids = [part.id for part in node_list[3].GET_SCHEMA().inputs]
-    sockets, optional = ["model", "positive"], ["negative", "melody", "prompt"]
+    ids = [part.id for part in node_list[4].GET_SCHEMA().inputs]
+    sockets, optional = ["model", "positive"], ["negative", "melody", "prompt", "style", "cfg_coef_beta"]
     widgets = ["duration", "batch_size", "seed", "cfg_coef", "temperature", "top_k", "top_p", "pattern"]
     assert ids == sockets + widgets + optional
 

@@ -120,7 +120,7 @@ def test_logits_of_melody_models_are_those_of_transformers(tmp_path, sweep):
             [m.text_encoder.encode([TEXT])],
             1,
             torch.device("cpu"),
-            guided_by_melody=[True],
+            led=[True],
             chroma=[torch.cat([chroma] * 5)[:235]],
             chroma_config=m.config.chroma,
         )

@@ -1,0 +1,55 @@
+"""What every layout is translated into: the numbers of a model, and how each network's parameters are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..config import ModelConfig
+from .tensors import Recipe, StoredTensors
+
+
+@dataclass(frozen=True)
+class Part:
+    """One network: its stored tensors, recipes for our parameter names, and stored names that are not needed."""
+
+    stored: StoredTensors
+    recipes: Callable[[Iterable[str]], dict[str, Recipe]]
+    ignored: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class MertFiles:
+    """A MERT, which style models hear through: fields of a transformers `HubertConfig`, and its tensors."""
+
+    config: Mapping[str, Any]
+    part: Part
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model as it lies on disk, open for reading.
+
+    tokenizer: the folder of T5's tokenizer. settings: what an audiocraft file says about itself, as
+    plain nested dictionaries with references resolved; empty in other layouts. style: the style
+    condition of a style model. mert: what it hears through, or None where that is not at hand, and
+    then without_mert says what to do about it.
+    """
+
+    where: Path
+    config: ModelConfig
+    tokenizer: Path
+    lm: Part
+    text: Part
+    codec: Part
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    style: Part | None = None
+    mert: MertFiles | None = None
+    without_mert: str = ""
+
+    def parts(self) -> dict[str, Part]:
+        """The networks by name, but for MERT, which is a model of its own."""
+        parts = {"lm": self.lm, "text": self.text, "codec": self.codec, "style": self.style}
+        return {name: part for name, part in parts.items() if part is not None}
