@@ -39,6 +39,11 @@ _STORAGES = {
 }
 
 
+def _shown(value: Any) -> str:
+    # What is nested may be long beyond measure when it is written out.
+    return f"{value!r:.80}" if value is None or isinstance(value, str | int | float) else type(value).__name__
+
+
 class StandIn:
     """What stands for a class or function that a pickle names, and for what it would have made."""
 
@@ -252,7 +257,8 @@ class _Machine:
 
     def _stack_global(self, _: Any) -> None:
         module, name = self._take(2)
-        self.stack.append(StandIn(f"{module!s:.200}.{name!s:.200}" if isinstance(name, str) else "unnamed"))
+        named = isinstance(module, str) and isinstance(name, str)
+        self.stack.append(StandIn(f"{module}.{name}" if named else "unnamed"))
 
     def _inst(self, argument: str) -> None:
         self._since_mark()
@@ -297,10 +303,10 @@ class _Machine:
         kind, storage, key, _location, count = identity
         dtype = _STORAGES.get(getattr(storage, "name", ""))
         if kind != "storage" or dtype is None:
-            self.stack.append(StandIn(f"storage of {storage!r:.80}"))
+            self.stack.append(StandIn("a storage of an unknown type"))
             return
         if type(count) is not int or count < 0 or type(key) is not str:
-            raise ValueError(f"storage {key!r:.80} has {count!r:.80} numbers")
+            raise ValueError(f"a storage has {_shown(count)} numbers")
         name = (key, dtype, count)
         if name not in self.storages:
             offset = self.members.offset(key, count * dtype.itemsize)
@@ -312,7 +318,7 @@ class _Machine:
             return StandIn("tensor of an unknown type")
         numbers = (first, *shape, *stride)
         if len(shape) != len(stride) or len(shape) > 8 or not all(type(n) is int and n >= 0 for n in numbers):
-            raise ValueError(f"a tensor has the shape {shape!r:.80} and the stride {stride!r:.80}")
+            raise ValueError(f"a tensor has the sizes and strides {', '.join(map(_shown, numbers[1:]))}")
         count = math.prod(shape)
         extent = 1 + sum((n - 1) * step for n, step in zip(shape, stride, strict=True)) if count else 0
         if first + extent > storage.count:

@@ -68,7 +68,7 @@ def _settings(value: Any, path: Path) -> dict[str, Any]:
             value = yaml.safe_load(value)
         table = pickled.plain(value)
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
-        reason = str(error).splitlines()[0][:200]
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
         raise ValueError(f"{path}: its settings {_SETTINGS} cannot be read ({reason}); fetch it again.") from error
     if table is None:
         return {}
