@@ -12,5 +12,6 @@ from .config import GenerationParams
 from .generation import StepProgress
 from .model import MusicGen, load_model
 from .patterns import PATTERN_NAMES
+from .saving import save_checkpoint
 
-__all__ = ["PATTERN_NAMES", "GenerationParams", "MusicGen", "StepProgress", "load_model"]
+__all__ = ["PATTERN_NAMES", "GenerationParams", "MusicGen", "StepProgress", "load_model", "save_checkpoint"]

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checkpoints import huggingface
+from .checkpoints import huggingface, single_file
 from .checkpoints.tensors import Recipe, StoredTensors, check_tensors
 from .codec import EnCodec
-from .conditioning.text import TextEncoder, load_tokenizer
+from .conditioning.text import TextEncoder, load_tokenizer, restore_tokenizer
 from .config import ModelConfig
 from .lm import LMModel
 
@@ -39,30 +39,32 @@ def load_components(
     device: torch.device | str = "cpu",
     operations: Any = nn,
 ) -> Components:
-    """Load the model folder `path` in the Hugging Face layout (text, melody or stereo).
+    """Load a text, melody or stereo model: a folder in the Hugging Face layout, or a single file.
 
     dtype: of the language model. text_dtype: of T5, float32 or bfloat16. The codec is always
     float32. operations: where the language model's leaves come from. Every stored tensor must be
     known and every wanted one present and of the right shape. Raises FileNotFoundError and
     ValueError saying what is wrong with which file.
     """
-    folder = Path(path)
+    path = Path(path)
     if dtype not in LM_DTYPES:
         raise ValueError(f"dtype is {dtype}; allowed are float32, bfloat16 and float16.")
-    huggingface.read_config(folder)  # before the weights: its errors tell more than theirs
-    tokenizer = load_tokenizer(folder)
-    with StoredTensors(folder) as stored:
+    single = single_file.is_checkpoint(path)
+    layout: Any = single_file if single else huggingface
+    layout.read_config(path)  # before the weights: its errors tell more than theirs
+    tokenizer = restore_tokenizer(single_file.read_tokenizer(path), path) if single else load_tokenizer(path)
+    with StoredTensors(path) as stored:
         found = stored.shapes()
-        config = huggingface.read_config(folder, found)
-        plan, lm, text_encoder, codec = _build(config, folder, tokenizer, dtype, text_dtype, operations)
+        config = layout.read_config(path, found)
+        plan, lm, text_encoder, codec = _build(config, path, tokenizer, dtype, text_dtype, operations)
         shapes = {"lm": plan.state_dict(), "text": text_encoder.t5.state_dict(), "codec": codec.model.state_dict()}
         recipes = {
-            "lm": huggingface.lm_recipes(config),
-            "text": huggingface.text_recipes(shapes["text"], found),
-            "codec": huggingface.codec_recipes(shapes["codec"], found),
+            "lm": single_file.lm_recipes(shapes["lm"]) if single else huggingface.lm_recipes(config),
+            "text": layout.text_recipes(shapes["text"], found),
+            "codec": layout.codec_recipes(shapes["codec"], found),
         }
         wanted = [(recipe, shapes[part][name].shape) for part in recipes for name, recipe in recipes[part].items()]
-        check_tensors(folder, found, wanted, huggingface.ignored_names(found))
+        check_tensors(path, found, wanted, layout.ignored_names(found))
         filled = {part: _read(recipes[part], shapes[part], stored, device) for part in recipes}
     # T5 uses one embedding under two names.
     filled["text"][_T5_SECOND_NAME] = filled["text"][_T5_FIRST_NAME]
@@ -76,7 +78,7 @@ def load_components(
 
 
 def _build(
-    config: ModelConfig, folder: Path, tokenizer: Any, dtype: torch.dtype, text_dtype: torch.dtype, operations: Any
+    config: ModelConfig, path: Path, tokenizer: Any, dtype: torch.dtype, text_dtype: torch.dtype, operations: Any
 ) -> tuple[LMModel, LMModel, TextEncoder, EnCodec]:
     """The modules, without memory. The first is the language model in plain layers, to read shapes off: the
     host's layers may have no parameters before they are loaded."""
@@ -88,9 +90,8 @@ def _build(
             codec = EnCodec(config.codec, config.audio_channels)
     except Exception as error:
         reason = f"{type(error).__name__} {error}".splitlines()[0]
-        raise ValueError(
-            f"{folder / huggingface.CONFIG_FILE} describes no model that can be built: {reason}."
-        ) from error
+        where = path if path.is_file() else path / huggingface.CONFIG_FILE
+        raise ValueError(f"{where} describes no model that can be built: {reason}.") from error
     return plan, lm, text_encoder, codec
 
 

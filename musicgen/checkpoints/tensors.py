@@ -38,7 +38,7 @@ class Recipe:
 
 
 class StoredTensors:
-    """The safetensors of a folder, open for reading. Use as a context manager."""
+    """The safetensors of a folder, or one file of them, open for reading. Use as a context manager."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -46,7 +46,7 @@ class StoredTensors:
         self._handles: dict[str, Any] = {}
         try:
             for path in _files(folder):
-                handle = self._stack.enter_context(_open(path))
+                handle = self._stack.enter_context(open_safetensors(path))
                 for key in list(handle.keys()):
                     if key in self._handles:
                         raise ValueError(f"{folder}: tensor {key!r} is stored in two files; fetch the model again.")
@@ -106,6 +106,9 @@ def check_tensors(
 
 
 def _files(folder: Path) -> Iterator[Path]:
+    if folder.is_file():
+        yield folder
+        return
     single, index = folder / SINGLE_FILE, folder / INDEX_FILE
     if single.is_file():
         yield single
@@ -125,7 +128,8 @@ def _files(folder: Path) -> Iterator[Path]:
         yield path
 
 
-def _open(path: Path) -> Any:
+def open_safetensors(path: Path) -> Any:
+    """Open one file for reading; ValueError when it is not a whole safetensors file."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "fuser": {"config", "lm", "engine", "conditioning"},
     "generation": {"config", "engine", "fuser", "lm", "patterns", "sampling", "conditioning", "windows"},
     "model": {"config", "generation", "loading", "conditioning"},
+    "saving": {"checkpoints", "conditioning", "loading", "model"},
     "training": {
         "checkpoints",
         "codec",
@@ -46,7 +47,7 @@ MAY_IMPORT = {
         "transformer",
     },
     "metrics": {"audio", "codec", "conditioning", "config", "images", "metrics", "model", "training"},
-    "__init__": {"config", "generation", "model", "patterns"},
+    "__init__": {"config", "generation", "model", "patterns", "saving"},
 }
 # Heavy or fragile packages are imported where they are used, not when the library is.
 LAZY = {"transformers", "torchaudio", "encodec", "safetensors", "tokenizers", "sentencepiece", "scipy", "librosa"}
