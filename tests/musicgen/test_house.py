@@ -29,6 +29,8 @@ MAY_IMPORT = {
     "conditioning": {"config", "audio", "conditioning"},
     "codec": {"config", "audio"},
     "checkpoints": {"config", "checkpoints"},
+    "releases": set(),
+    "downloads": {"releases"},
     "loading": {"checkpoints", "config", "lm", "codec", "conditioning"},
     "fuser": {"config", "lm", "engine", "conditioning"},
     "generation": {"config", "engine", "fuser", "lm", "patterns", "sampling", "conditioning", "windows"},
@@ -51,6 +53,7 @@ MAY_IMPORT = {
 }
 # Heavy or fragile packages are imported where they are used, not when the library is.
 LAZY = {"transformers", "torchaudio", "encodec", "safetensors", "tokenizers", "sentencepiece", "scipy", "librosa"}
+LAZY |= {"huggingface_hub"}
 FORBIDDEN = {"nodes", "comfy", "comfy_api", "folder_paths", "server", "execution"}
 
 
