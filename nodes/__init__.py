@@ -9,6 +9,7 @@ from .codec import MusicGenEnCodecDecode, MusicGenEnCodecEncode
 from .conditioning import MusicGenMelodyChroma, MusicGenTextEncode
 from .loaders import MusicGenLoader
 from .sampling import MusicGenSampleTokens
+from .saving import MusicGenSaveCheckpoint
 
 
 class MusicGenExtension(ComfyExtension):
@@ -27,4 +28,5 @@ class MusicGenExtension(ComfyExtension):
             MusicGenSampleTokens,
             MusicGenEnCodecDecode,
             MusicGenEnCodecEncode,
+            MusicGenSaveCheckpoint,
         ]

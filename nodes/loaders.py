@@ -1,4 +1,4 @@
-"""The node that opens a checkpoint folder."""
+"""The node that opens a checkpoint: a folder, a single file, or a release that it downloads first."""
 
 from __future__ import annotations
 
@@ -7,31 +7,35 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..musicgen.loading import load_components
+from ..musicgen.releases import find_release
 from . import host
 from .types import CATEGORY, CodecHandle, CodecSocket, ModelHandle, ModelSocket, TextEncoderHandle, TextEncoderSocket
 
 
 class MusicGenLoader(io.ComfyNode):
-    """A checkpoint folder -> model, text encoder, codec."""
+    """A checkpoint -> model, text encoder, codec."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        names = list(host.models())
+        names = host.choices()
         return io.Schema(
             node_id="MusicGenLoader",
             display_name="MusicGen Loader",
             category=CATEGORY,
-            description="Opens a MusicGen model: the bundled one, or a folder in Hugging Face layout under "
-            "models/musicgen. Nothing is downloaded. Meta's released weights are licensed CC-BY-NC 4.0: "
-            "no commercial use.",
+            description="Opens a MusicGen model: a bundled one, a folder or a single file under models/musicgen, or "
+            "one of Meta's releases, which is downloaded if you choose to. Nothing else is ever downloaded. Meta's "
+            "released weights are licensed CC-BY-NC 4.0: no commercial use.",
             search_aliases=["load musicgen", "text to music", "music generation", "music model", "audiocraft"],
             inputs=[
                 io.Combo.Input(
                     "model",
                     options=names,
                     default=host.DEFAULT_MODEL if host.DEFAULT_MODEL in names else None,
-                    tooltip="A sub-folder of models/musicgen that holds a config.json, or a model bundled with "
-                    "this pack. Meta's released weights are CC-BY-NC 4.0.",
+                    tooltip="A model bundled with this pack, a folder (with a config.json or a state_dict.bin) or a "
+                    "single .safetensors file under models/musicgen, or a download into models/musicgen: that needs "
+                    "the size that it names, with t5-base or t5-large also what models/text_encoders lacks, and the "
+                    "EnCodec model where a repository only names it. Meta's released weights are CC-BY-NC 4.0: no "
+                    "commercial use.",
                 ),
                 io.Combo.Input(
                     "dtype",
@@ -50,6 +54,7 @@ class MusicGenLoader(io.ComfyNode):
                     "codec", display_name="codec", tooltip="The EnCodec model, which turns tokens into sound and back."
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -70,6 +75,9 @@ class MusicGenLoader(io.ComfyNode):
     @classmethod
     def execute(cls, model: str, dtype: str) -> io.NodeOutput:
         name, path = host.resolve_model(model)
+        release = find_release(model)
+        if release is not None and not path.exists():
+            host.fetch_release(release, cls.hidden.unique_id)
         parts: Any = load_components(path, dtype=host.lm_dtype(dtype), operations=host.lm_operations())
         fingerprint = parts.codec.fingerprint
         return io.NodeOutput(

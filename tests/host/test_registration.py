@@ -11,6 +11,7 @@ NODES = (
     "MusicGenSampleTokens",
     "MusicGenEnCodecDecode",
     "MusicGenEnCodecEncode",
+    "MusicGenSaveCheckpoint",
 )
 
 
