@@ -20,7 +20,6 @@ import pytest
 
 from musicgen import load_model
 from musicgen.checkpoints.discovery import find_models
-from musicgen.releases import RELEASES, find_release, select_files
 from tests.conftest import GOLDEN, ROOT
 from tests.hub import Hub, serve
 
@@ -385,34 +384,3 @@ def test_a_codec_that_is_only_named_is_fetched_into_the_model_s_folder(style):
     codec = style.models / "musicgen-style" / "encodec_32khz"
     assert (codec / "config.json").is_file() and (codec / "model.safetensors").is_file()
     assert list(find_models(style.models)) == ["musicgen-style"]
-
-
-def test_each_release_is_found_by_its_label_whatever_its_size():
-    for release in RELEASES:
-        assert find_release(release.label) == release
-        assert find_release(f"download {release.repo} (of another size)") == release
-        assert "CC-BY-NC 4.0" in release.label and " GB" in release.label
-    assert find_release("musicgen-small") is None and find_release("download nobody/nothing") is None
-    assert len({release.name for release in RELEASES}) == len(RELEASES) == 12
-
-
-@pytest.mark.parametrize(
-    ("names", "chosen"),
-    [
-        ({"model.safetensors", "pytorch_model.bin"}, ["config.json", "model.safetensors"]),
-        ({"pytorch_model.bin", "state_dict.bin"}, ["config.json", "pytorch_model.bin"]),
-        (
-            {"pytorch_model.bin.index.json", "pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin"},
-            ["config.json", "pytorch_model-00001-of-00002.bin", "pytorch_model-00002-of-00002.bin",
-             "pytorch_model.bin.index.json"],
-        ),
-        (
-            {"model.safetensors.index.json", "model-00001-of-00002.safetensors", "pytorch_model.bin"},
-            ["config.json", "pytorch_model.bin"],
-        ),
-        ({"state_dict.bin", "compression_state_dict.bin"}, ["compression_state_dict.bin", "state_dict.bin"]),
-        ({"state_dict.bin"}, []),
-    ],
-)  # fmt: skip
-def test_one_layout_of_a_repository_is_chosen(names, chosen):
-    assert sorted(select_files(names | {"config.json", "README.md"})) == chosen
