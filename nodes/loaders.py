@@ -6,6 +6,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..musicgen.checkpoints.discovery import is_model_folder
 from ..musicgen.loading import load_components
 from ..musicgen.releases import find_release
 from . import host
@@ -76,7 +77,7 @@ class MusicGenLoader(io.ComfyNode):
     def execute(cls, model: str, dtype: str) -> io.NodeOutput:
         name, path = host.resolve_model(model)
         release = find_release(model)
-        if release is not None and not path.exists():
+        if release is not None and not is_model_folder(path):
             host.fetch_release(release, cls.hidden.unique_id)
         parts: Any = load_components(path, dtype=host.lm_dtype(dtype), operations=host.lm_operations())
         fingerprint = parts.codec.fingerprint

@@ -274,7 +274,7 @@ def test_offline_mode_asks_nobody(bench, children):
 
 def test_a_hub_that_is_not_there_is_told(bench, children):
     error = bench.fetch(child=children("http://127.0.0.1:9")).error
-    assert "the connection failed (ConnectError" in error and "of http://127.0.0.1:9/facebook/musicgen-small" in error
+    assert "the connection failed (Connect" in error and "of http://127.0.0.1:9/facebook/musicgen-small" in error
 
 
 def test_a_repository_without_a_whole_model_is_refused(bench):
