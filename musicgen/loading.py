@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checkpoints import huggingface, single_file
-from .checkpoints.tensors import Recipe, StoredTensors, check_tensors
+from .checkpoints import audiocraft, huggingface, single_file
+from .checkpoints.checkpoint import Checkpoint, Part
+from .checkpoints.tensors import Recipe, StoredTensors
+from .checkpoints.text import EMBEDDING, EMBEDDING_AGAIN
 from .codec import EnCodec
 from .conditioning.text import TextEncoder, load_tokenizer, restore_tokenizer
 from .config import ModelConfig
 from .lm import LMModel
 
-_T5_FIRST_NAME, _T5_SECOND_NAME = "shared.weight", "encoder.embed_tokens.weight"
 LM_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -38,50 +39,64 @@ def load_components(
     text_dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     operations: Any = nn,
+    codec_from: str | Path | None = None,
+    text_encoder_from: str | Path | None = None,
+    search: Sequence[str | Path] = (),
 ) -> Components:
-    """Load a text, melody or stereo model: a folder in the Hugging Face layout, or a single file.
+    """Load the model at `path`: a folder in the layout of Hugging Face or audiocraft, an audiocraft or a single file.
 
     dtype: of the language model. text_dtype: of T5, float32 or bfloat16. The codec is always
-    float32. operations: where the language model's leaves come from. Every stored tensor must be
-    known and every wanted one present and of the right shape. Raises FileNotFoundError and
-    ValueError saying what is wrong with which file.
+    float32. operations: where the language model's leaves come from. An audiocraft model lacks its
+    text encoder, and may lack its codec: text_encoder_from and codec_from say where these are; else
+    they are looked for beside the model, in the folders `search`, and in the local Hugging Face
+    cache. Every stored tensor must be known and every wanted one present and of the right shape.
+    Nothing of a file is run and nothing is fetched. Raises FileNotFoundError and ValueError saying
+    what is wrong with which file.
     """
-    path = Path(path)
     if dtype not in LM_DTYPES:
         raise ValueError(f"dtype is {dtype}; allowed are float32, bfloat16 and float16.")
-    single = single_file.is_checkpoint(path)
-    layout: Any = single_file if single else huggingface
-    layout.read_config(path)  # before the weights: its errors tell more than theirs
-    tokenizer = restore_tokenizer(single_file.read_tokenizer(path), path) if single else load_tokenizer(path)
-    with StoredTensors(path) as stored:
-        found = stored.shapes()
-        config = layout.read_config(path, found)
-        plan, lm, text_encoder, codec = _build(config, path, tokenizer, dtype, text_dtype, operations)
-        shapes = {"lm": plan.state_dict(), "text": text_encoder.t5.state_dict(), "codec": codec.model.state_dict()}
-        recipes = {
-            "lm": single_file.lm_recipes(shapes["lm"]) if single else huggingface.lm_recipes(config),
-            "text": layout.text_recipes(shapes["text"], found),
-            "codec": layout.codec_recipes(shapes["codec"], found),
-        }
-        wanted = [(recipe, shapes[part][name].shape) for part in recipes for name, recipe in recipes[part].items()]
-        check_tensors(path, found, wanted, layout.ignored_names(found))
-        filled = {part: _read(recipes[part], shapes[part], stored, device) for part in recipes}
+    checkpoint = open_checkpoint(path, codec_from, text_encoder_from, search)
+    plan, lm, text_encoder, codec = _build(checkpoint, dtype, text_dtype, operations)
+    shapes = {"lm": plan.state_dict(), "text": text_encoder.t5.state_dict(), "codec": codec.model.state_dict()}
+    parts = checkpoint.parts()
+    recipes = {name: part.recipes(shapes[name]) for name, part in parts.items()}
+    _check(parts, recipes, shapes)
     # T5 uses one embedding under two names.
-    filled["text"][_T5_SECOND_NAME] = filled["text"][_T5_FIRST_NAME]
+    recipes["text"].pop(EMBEDDING_AGAIN, None)
+    filled = {name: _read(recipes[name], shapes[name], part.stored, device) for name, part in parts.items()}
+    filled["text"][EMBEDDING_AGAIN] = filled["text"][EMBEDDING]
     _add_training_state(filled["codec"], shapes["codec"], device)
-    for module, part in ((lm, "lm"), (text_encoder.t5, "text"), (codec.model, "codec")):
-        module.load_state_dict(filled[part], strict=True, assign=True)
+    for module, name in ((lm, "lm"), (text_encoder.t5, "text"), (codec.model, "codec")):
+        module.load_state_dict(filled[name], strict=True, assign=True)
         module.eval().requires_grad_(False)
     # One parameter, so that moving the encoder does not make two of it.
     text_encoder.t5.encoder.embed_tokens.weight = text_encoder.t5.shared.weight
-    return Components(config, lm, text_encoder, codec)
+    return Components(checkpoint.config, lm, text_encoder, codec)
+
+
+def open_checkpoint(
+    path: str | Path,
+    codec_from: str | Path | None = None,
+    text_encoder_from: str | Path | None = None,
+    search: Sequence[str | Path] = (),
+) -> Checkpoint:
+    """Open the model at `path` for reading, whatever its layout; of a folder that holds both, Hugging Face's."""
+    place = Path(path)
+    if single_file.is_checkpoint(place):
+        return single_file.open_checkpoint(place)
+    codec, text = (Path(given) if given is not None else None for given in (codec_from, text_encoder_from))
+    if not huggingface.is_checkpoint(place) and audiocraft.is_checkpoint(place):
+        return audiocraft.open_checkpoint(place, codec, text, [Path(folder) for folder in search])
+    return huggingface.open_checkpoint(place)
 
 
 def _build(
-    config: ModelConfig, path: Path, tokenizer: Any, dtype: torch.dtype, text_dtype: torch.dtype, operations: Any
+    checkpoint: Checkpoint, dtype: torch.dtype, text_dtype: torch.dtype, operations: Any
 ) -> tuple[LMModel, LMModel, TextEncoder, EnCodec]:
     """The modules, without memory. The first is the language model in plain layers, to read shapes off: the
     host's layers may have no parameters before they are loaded."""
+    config, stored = checkpoint.config, checkpoint.tokenizer
+    tokenizer = load_tokenizer(stored) if isinstance(stored, Path) else restore_tokenizer(stored, checkpoint.where)
     try:
         with torch.device("meta"):
             plan = LMModel(config.lm, nn, device="meta", dtype=dtype)
@@ -90,9 +105,18 @@ def _build(
             codec = EnCodec(config.codec, config.audio_channels)
     except Exception as error:
         reason = f"{type(error).__name__} {error}".splitlines()[0]
-        where = path if path.is_file() else path / huggingface.CONFIG_FILE
-        raise ValueError(f"{where} describes no model that can be built: {reason}.") from error
+        raise ValueError(f"{checkpoint.where} describes no model that can be built: {reason}.") from error
     return plan, lm, text_encoder, codec
+
+
+def _check(
+    parts: Mapping[str, Part], recipes: Mapping[str, Mapping[str, Recipe]], shapes: Mapping[str, Mapping[str, Tensor]]
+) -> None:
+    """Hold each set of stored tensors against all that is to be made of it, before memory is taken."""
+    for stored in {id(part.stored): part.stored for part in parts.values()}.values():
+        users = [name for name, part in parts.items() if part.stored is stored]
+        wanted = [(recipe, shapes[name][key].shape) for name in users for key, recipe in recipes[name].items()]
+        stored.check(wanted, frozenset().union(*(parts[name].ignored for name in users)))
 
 
 def _read(

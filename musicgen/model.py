@@ -103,12 +103,29 @@ class MusicGen:
         return [None if item is None else extract_melody(item, rate, config) for item in items]
 
 
-def load_model(path: str | Path, *, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> MusicGen:
-    """Load a model folder in the Hugging Face layout onto a device.
+def load_model(
+    path: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    codec_from: str | Path | None = None,
+    text_encoder_from: str | Path | None = None,
+    search: Sequence[str | Path] = (),
+) -> MusicGen:
+    """Load a model in the layout of Hugging Face or audiocraft onto a device.
 
     dtype: of the language model; the text encoder follows it but never runs in float16, the codec
-    is float32. Raises FileNotFoundError and ValueError saying what is wrong with which file.
+    is float32. codec_from, text_encoder_from, search: where to find what the model does not hold, as
+    :func:`load_components` has them. Raises FileNotFoundError and ValueError saying what is wrong
+    with which file.
     """
-    text_dtype = torch.bfloat16 if dtype == torch.bfloat16 else torch.float32
-    components = load_components(path, dtype=dtype, text_dtype=text_dtype, device=device)
+    components = load_components(
+        path,
+        dtype=dtype,
+        text_dtype=torch.bfloat16 if dtype == torch.bfloat16 else torch.float32,
+        device=device,
+        codec_from=codec_from,
+        text_encoder_from=text_encoder_from,
+        search=search,
+    )
     return MusicGen(components, torch.device(device))

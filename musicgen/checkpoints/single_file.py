@@ -25,14 +25,16 @@ import torch
 from torch import Tensor
 
 from ..config import ModelConfig
-from .tensors import Recipe, open_safetensors
+from .checkpoint import Checkpoint, Part
+from .tensors import Recipe, StoredTensors
+from .text import EMBEDDING_AGAIN
+from .weights import read_file, read_metadata
 
 SUFFIX = ".safetensors"
 VERSION = "1"
 TOKENIZER_KEYS = ("tokenizer", "spiece")
 _PREFIX = "musicgen."
 _LM, _TEXT, _CODEC = "lm.", "text_encoder.", "codec."
-_TIED = "encoder.embed_tokens.weight"
 _TRAINING_STATE = ("inited", "cluster_size", "embed_avg")
 _DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
@@ -58,6 +60,24 @@ class Entry:
 def is_checkpoint(path: Path) -> bool:
     """Whether a path is a file that may be in this layout; what it holds is looked at when it is read."""
     return path.suffix.lower() == SUFFIX and path.is_file()
+
+
+def open_checkpoint(path: Path) -> Checkpoint:
+    """Open a file. Raises ValueError saying what is wrong with it."""
+    read_config(path)  # before the weights: its errors tell more than theirs
+    stored = StoredTensors(path, read_file(path))
+    config = read_config(path, stored.records)
+    lm, text, codec = (Part(stored, partial(_recipes, prefix)) for prefix in (_LM, _TEXT, _CODEC))
+    return Checkpoint(where=path, config=config, tokenizer=read_tokenizer(path), lm=lm, text=text, codec=codec)
+
+
+def _recipes(prefix: str, names: Iterable[str]) -> dict[str, Recipe]:
+    return {name: Recipe("copy", (prefix + name,)) for name in names if _is_stored(name)}
+
+
+def _is_stored(name: str) -> bool:
+    """Whether a parameter has a tensor: not the second name of T5's embedding, nor what only training reads."""
+    return name != EMBEDDING_AGAIN and not name.endswith(_TRAINING_STATE)
 
 
 def read_config(path: Path, stored: Collection[str] = ()) -> ModelConfig:
@@ -86,29 +106,8 @@ def read_tokenizer(path: Path) -> dict[str, str]:
     return found
 
 
-def lm_recipes(names: Iterable[str]) -> dict[str, Recipe]:
-    """The language model's parameters, each a copy of the tensor of its name."""
-    return {name: Recipe("copy", (_LM + name,)) for name in names}
-
-
-def text_recipes(names: Iterable[str], stored: Collection[str] = ()) -> dict[str, Recipe]:
-    """The T5 encoder's parameters but for the second name of its embedding."""
-    return {name: Recipe("copy", (_TEXT + name,)) for name in names if name != _TIED}
-
-
-def codec_recipes(names: Iterable[str], stored: Collection[str] = ()) -> dict[str, Recipe]:
-    """The codec's parameters but for what only training its codebooks reads."""
-    return {name: Recipe("copy", (_CODEC + name,)) for name in names if not name.endswith(_TRAINING_STATE)}
-
-
-def ignored_names(stored: Collection[str]) -> set[str]:
-    """Stored tensors that are not read: none."""
-    return set()
-
-
 def _metadata(path: Path) -> dict[str, str]:
-    with open_safetensors(path) as file:
-        metadata = file.metadata() or {}
+    metadata = read_metadata(path)
     version = metadata.get(f"{_PREFIX}format")
     if version is None or f"{_PREFIX}config" not in metadata:
         raise ValueError(
@@ -189,13 +188,14 @@ def entries(
     that it has, the codec in float32. A tensor is first moved to the CPU, then cast, so that one may compute itself."""
     wanted: list[tuple[str, Mapping[str, Tensor], torch.dtype | None]] = [
         (_LM, lm, dtype),
-        (_TEXT, {name: tensor for name, tensor in text_encoder.items() if name != _TIED}, None),
-        (_CODEC, {name: tensor for name, tensor in codec.items() if not name.endswith(_TRAINING_STATE)}, torch.float32),
+        (_TEXT, text_encoder, None),
+        (_CODEC, codec, torch.float32),
     ]
     return [
         Entry(prefix + name, kind or tensor.dtype, tuple(tensor.shape), partial(tensor.to, "cpu"))
         for prefix, tensors, kind in wanted
         for name, tensor in tensors.items()
+        if _is_stored(name)
     ]
 
 
@@ -242,7 +242,7 @@ def _header(tensors: Sequence[Entry], metadata: Mapping[str, str]) -> bytes:
             "data_offsets": [offset, offset + entry.nbytes],
         }
         offset += entry.nbytes
-    text = json.dumps(header).encode()
+    text = json.dumps(header, ensure_ascii=False).encode()
     # The tensors begin at a multiple of eight bytes.
     return text + b" " * (-len(text) % 8)
 

@@ -1,31 +1,124 @@
-"""Tensors of a checkpoint by name, read one at a time from one or several safetensors files.
+"""Tensors of a checkpoint by name: where each lies in which file, and how parameters are made of them.
 
-A :class:`Recipe` says which stored tensors make up one of our parameters and how.
+Nothing is read until a parameter is made, and then straight into its memory or through one small
+buffer: the file is neither mapped nor held. Which formats there are is not known here.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Literal
 
 import torch
 from torch import Tensor
 
-SINGLE_FILE = "model.safetensors"
-INDEX_FILE = "model.safetensors.index.json"
+READABLE = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+_BUFFER_BYTES = 1 << 24
+
+
+@dataclass(frozen=True)
+class TensorRecord:
+    """A stored tensor: little-endian values of `dtype` from byte `offset` of a file on.
+
+    stride: in values, as in torch; None where the values lie in order.
+    """
+
+    path: Path
+    offset: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+    stride: tuple[int, ...] | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the values."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def rows(self, first: int, last: int) -> TensorRecord:
+        """The record of the rows `first` to `last` (not included) alone."""
+        step = self.stride[0] if self.stride else math.prod(self.shape[1:])
+        offset = self.offset + first * step * self.dtype.itemsize
+        return replace(self, offset=offset, shape=(last - first, *self.shape[1:]))
+
+    def read_into(self, out: Tensor, name: str) -> None:
+        """Fill a contiguous tensor of the same shape, converting to its dtype and device.
+
+        Raises ValueError when the file ends early, or holds no finite floating-point numbers.
+        """
+        if self.dtype not in READABLE:
+            raise ValueError(
+                f"{self.path}: tensor {name} is stored as {_short(self.dtype)}; this pack reads "
+                f"{', '.join(map(_short, READABLE))}, so fetch the model in one of these."
+            )
+        if not out.numel():
+            return
+        try:
+            if self.stride is None:
+                self._fill(out.view(-1), name)
+            else:
+                extent = 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
+                scattered = torch.empty(extent, dtype=self.dtype)
+                self._fill(scattered, name)
+                out.copy_(scattered.as_strided(self.shape, self.stride))
+        except OSError as error:
+            raise ValueError(f"{self.path} cannot be read ({error}); fetch it again.") from error
+
+    def _fill(self, flat: Tensor, name: str) -> None:
+        step = _BUFFER_BYTES // self.dtype.itemsize
+        on_cpu = flat.device.type == "cpu"
+        direct = on_cpu and flat.dtype == self.dtype
+        buffer = None if direct else torch.empty(min(step, flat.numel()), dtype=self.dtype)
+        with open(self.path, "rb", buffering=0) as file:
+            file.seek(self.offset)
+            for part in flat.split(step):
+                raw = part if buffer is None else buffer[: part.numel()]
+                _read_exactly(file, raw, self.path)
+                made = part if on_cpu else torch.empty_like(part, device="cpu")
+                if not direct:
+                    made.copy_(raw)
+                self._check_finite(raw, made, name)
+                if made is not part:
+                    part.copy_(made)
+
+    def _check_finite(self, raw: Tensor, made: Tensor, name: str) -> None:
+        # A sum is finite only if every number is, and takes a twentieth of the time of looking at each.
+        if bool(torch.isfinite(made.sum())) or bool(torch.isfinite(made).all()):
+            return
+        if bool(torch.isfinite(raw).all()):
+            raise ValueError(
+                f"{self.path}: tensor {name} has numbers too large for {_short(made.dtype)}; "
+                "load the model in float32 or bfloat16."
+            )
+        raise ValueError(f"{self.path}: tensor {name} holds numbers that are not finite; fetch the file again.")
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _read_exactly(file: IO[bytes], out: Tensor, path: Path) -> None:
+    view = out.view(torch.uint8).numpy().data
+    while view:
+        count = file.readinto(view)  # type: ignore[attr-defined]
+        if not count:
+            raise ValueError(f"{path} ends before its tensors do: it is damaged or cut short, so fetch it again.")
+        view = view[count:]
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How one parameter is made: `copy` of one tensor, `concat` along the first dimension, or
-    `weight_norm` of a magnitude and a direction (Salimans and Kingma 2016)."""
+    `weight_norm` of a magnitude and a direction (Salimans and Kingma 2016).
+
+    share: of a copy, the part (first, last, of) of the source's rows: (1, 3, 3) is the last two thirds.
+    """
 
     how: Literal["copy", "concat", "weight_norm"]
     sources: tuple[str, ...]
+    share: tuple[int, int, int] = (0, 1, 1)
 
     def source_shapes(self, shape: Sequence[int]) -> dict[str, tuple[int, ...]]:
         """The shape that each source must have to make a parameter of `shape`."""
@@ -33,48 +126,67 @@ class Recipe:
             magnitude, direction = self.sources
             return {magnitude: (shape[0], *[1] * (len(shape) - 1)), direction: tuple(shape)}
         if self.how == "copy":
-            return {self.sources[0]: tuple(shape)}
+            first, last, of = self.share
+            rows = tuple(n * of // (last - first) for n in shape[:1])
+            return {self.sources[0]: (*rows, *shape[1:])}
         return {key: (shape[0] // len(self.sources), *shape[1:]) for key in self.sources}
 
 
 class StoredTensors:
-    """The safetensors of a folder, or one file of them, open for reading. Use as a context manager."""
+    """The tensors of one or several files by name.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._stack = ExitStack()
-        self._handles: dict[str, Any] = {}
-        try:
-            for path in _files(folder):
-                handle = self._stack.enter_context(open_safetensors(path))
-                for key in list(handle.keys()):
-                    if key in self._handles:
-                        raise ValueError(f"{folder}: tensor {key!r} is stored in two files; fetch the model again.")
-                    self._handles[key] = handle
-        except BaseException:
-            self._stack.close()
-            raise
+    where: what to call them in messages.
+    """
 
-    def __enter__(self) -> StoredTensors:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._handles = {}
-        self._stack.close()
+    def __init__(self, where: Path, records: Mapping[str, TensorRecord]) -> None:
+        self.where = where
+        self.records = dict(records)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Names and shapes of all stored tensors, from the files' headers."""
-        return {key: tuple(handle.get_slice(key).get_shape()) for key, handle in self._handles.items()}
+        """Names and shapes of all stored tensors."""
+        return {key: record.shape for key, record in self.records.items()}
+
+    def check(self, wanted: Iterable[tuple[Recipe, Sequence[int]]], ignored: Iterable[str]) -> None:
+        """Hold the stored tensors against all that is to be made of them, before memory is taken.
+
+        wanted: recipes and the shapes of what they make. Raises ValueError as :func:`check_tensors`
+        does, and when tensors share so many bytes that they would take more memory than their files.
+        """
+        wanted = list(wanted)
+        check_tensors(self.where, self.shapes(), wanted, ignored)
+        names = {name for recipe, _ in wanted for name in recipe.sources}
+        needed = sum(self.records[name].nbytes for name in names)
+        # One tensor is legitimately there twice: T5's embedding, which has two names.
+        largest = max((self.records[name].nbytes for name in names), default=0)
+        size = sum(path.stat().st_size for path in {self.records[name].path for name in names})
+        if needed - largest > size:
+            raise ValueError(
+                f"{self.where}: {needed} bytes of tensors are named, but its files have {size} bytes; "
+                "it is damaged, so fetch it again."
+            )
 
     def make(self, recipe: Recipe, out: Tensor) -> None:
         """Fill `out` by a recipe, one stored tensor at a time, converting to its dtype and device."""
         if recipe.how == "weight_norm":
-            magnitude, direction = (self._handles[key].get_tensor(key).float() for key in recipe.sources)
-            out.copy_(torch._weight_norm(direction, magnitude, 0))
+            magnitude, direction = (self._whole(name) for name in recipe.sources)
+            made = torch._weight_norm(direction, magnitude, 0)
+            if not bool(torch.isfinite(made).all()):
+                raise ValueError(f"{self.where}: {recipe.sources[1]} has no direction; fetch the file again.")
+            out.copy_(made)
             return
-        parts = out.chunk(len(recipe.sources)) if recipe.how == "concat" else (out,)
-        for key, part in zip(recipe.sources, parts, strict=True):
-            part.copy_(self._handles[key].get_tensor(key))
+        if recipe.how == "copy":
+            record, (first, last, of) = self.records[recipe.sources[0]], recipe.share
+            if of > 1:
+                record = record.rows(record.shape[0] * first // of, record.shape[0] * last // of)
+            record.read_into(out, recipe.sources[0])
+            return
+        for name, part in zip(recipe.sources, out.chunk(len(recipe.sources)), strict=True):
+            self.records[name].read_into(part, name)
+
+    def _whole(self, name: str) -> Tensor:
+        tensor = torch.empty(self.records[name].shape, dtype=torch.float32)
+        self.records[name].read_into(tensor, name)
+        return tensor
 
 
 def check_tensors(
@@ -102,39 +214,4 @@ def check_tensors(
     }
     parts = [f"{len(found)} {fault} tensors, first {', '.join(found[:5])}" for fault, found in faults.items() if found]
     if parts:
-        raise ValueError(f"{where} does not fit its config.json: {'; '.join(parts)}. Fetch the whole model again.")
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    if folder.is_file():
-        yield folder
-        return
-    single, index = folder / SINGLE_FILE, folder / INDEX_FILE
-    if single.is_file():
-        yield single
-        return
-    if not index.is_file():
-        raise FileNotFoundError(
-            f"{folder} holds neither {SINGLE_FILE} nor {INDEX_FILE}; put the model's safetensors files there."
-        )
-    try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{index} is not a safetensors index ({error!r}); fetch it again.") from error
-    for name in names:
-        path = folder / str(name)
-        if path.parent != folder or not path.is_file():
-            raise FileNotFoundError(f"{index} names {name!r}, which is not in {folder}; fetch the missing file.")
-        yield path
-
-
-def open_safetensors(path: Path) -> Any:
-    """Open one file for reading; ValueError when it is not a whole safetensors file."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        return safe_open(path, framework="pt")
-    except (SafetensorError, OSError) as error:
-        raise ValueError(
-            f"{path} is not a whole safetensors file ({error}): it is damaged or cut short, so fetch it again."
-        ) from error
+        raise ValueError(f"{where} does not fit its configuration: {'; '.join(parts)}. Fetch the whole model again.")

@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from ..checkpoints import huggingface
+from ..checkpoints.codec import codec_recipes
 from ..checkpoints.tensors import Recipe
+from ..checkpoints.text import text_recipes
 from ..codec import EnCodec
 from ..config import ChromaConfig, CodecConfig, LMConfig, ModelConfig
 from .networks import TextAndCodes
@@ -129,9 +131,9 @@ def export_model(
     )
     for recipes, weights in (
         (huggingface.lm_recipes(config), model.lm.state_dict()),
-        (huggingface.codec_recipes(codec.model.state_dict(), target), codec.model.state_dict()),
+        (codec_recipes(codec.model.state_dict(), target), codec.model.state_dict()),
         (
-            huggingface.text_recipes([n for n, _ in model.t5.named_parameters()], target),
+            text_recipes([n for n, _ in model.t5.named_parameters()], target),
             dict(model.t5.named_parameters()),
         ),
     ):

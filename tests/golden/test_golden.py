@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -71,12 +73,13 @@ def test_text_states_and_their_projection_are_the_reference_s(kind, model, tenso
         torch.testing.assert_close(projected, golden[f"p{item}.cond.description"], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("layout", ["hf", "audiocraft"])
 @pytest.mark.parametrize("cfg_coef", [3.0, 1.0])
 @pytest.mark.parametrize("item", [0, 1])
 @pytest.mark.parametrize("kind", KINDS)
-def test_greedy_codes_are_the_reference_s(kind, item, cfg_coef, model, tensors):
+def test_greedy_codes_are_the_reference_s(kind, item, cfg_coef, layout, model, tensors):
     name = f"greedy.p{item}.tokens" + (".cfg1" if cfg_coef == 1.0 else "")
-    codes = model(f"hf-{kind}").generate([PROMPTS[item]], greedy(cfg_coef=cfg_coef))
+    codes = model(f"{layout}-{kind}").generate([PROMPTS[item]], greedy(cfg_coef=cfg_coef))
     assert torch.equal(codes, tensors(kind)[name].long())
 
 
@@ -156,9 +159,12 @@ def test_codec_codes_are_equal_and_its_audio_within_1e_5(kind, model, tensors):
     torch.testing.assert_close(audio, golden["greedy.p0.audio"], atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", ["hf-text-legacy", "hf-text-sharded"])
+@pytest.mark.parametrize(
+    "name", ["hf-text-legacy", "hf-text-sharded", "audiocraft-text", "audiocraft-melody", "audiocraft-stereo"]
+)
 def test_other_files_of_the_same_weights_give_identical_models(name, model):
-    plain, other = model("hf-text"), model(name)
+    plain, other = model(f"hf-{name.split('-')[1]}"), model(name)
+    assert replace(plain.config, name="") == replace(other.config, name="")
     for part in ("lm", "text_encoder", "codec"):
         ours, theirs = getattr(plain, part).state_dict(), getattr(other, part).state_dict()
         assert ours.keys() == theirs.keys()

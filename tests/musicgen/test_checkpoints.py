@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from musicgen import load_model
-from musicgen.checkpoints import huggingface
-from musicgen.checkpoints.tensors import Recipe, check_tensors
+from musicgen.checkpoints import audiocraft, huggingface
+from musicgen.checkpoints.checkpoint import Part
+from musicgen.checkpoints.codec import codec_part
+from musicgen.checkpoints.solver import read_solver_file
+from musicgen.checkpoints.tensors import StoredTensors, TensorRecord, check_tensors
 from musicgen.codec import EnCodec
+from musicgen.conditioning.text import TextEncoder
 from musicgen.config import CodecConfig, LMConfig, ModelConfig
 from musicgen.lm import LMModel
-from tests.conftest import golden_json
+from tests.conftest import GOLDEN, golden_json
 
 
 def edit_tensors(folder, change):
@@ -82,7 +87,7 @@ def test_tensors_that_do_not_fit_are_named(change, words, checkpoint_copy):
     [
         (lambda c: c.pop("decoder"), "lacks the field 'decoder'"),
         (lambda c: c["decoder"].pop("hidden_size"), "config.json: decoder lacks the field 'hidden_size'"),
-        (lambda c: c["audio_encoder"].pop("upsampling_ratios"), "upsampling_ratios is None"),
+        (lambda c: c["audio_encoder"].pop("upsampling_ratios"), "lacks the field 'upsampling_ratios'"),
         (lambda c: c["text_encoder"].pop("d_model"), "lacks the field 'd_model'"),
         (lambda c: c.update(model_type="bark"), "model_type is 'bark'; this pack implements musicgen, musicgen_melody"),
         (lambda c: c["decoder"].update(num_attention_heads=5), "48 must be even and divisible by its 5"),
@@ -201,19 +206,19 @@ def test_missing_files_are_named(checkpoint_copy, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
         load_model(tmp_path / "nowhere")
     folder = checkpoint_copy("hf-text")
-    (folder / "model.safetensors").unlink()
-    with pytest.raises(FileNotFoundError, match=r"neither model\.safetensors nor model\.safetensors\.index\.json"):
-        load_model(folder)
     (folder / "tokenizer.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"neither tokenizer\.json nor spiece\.model"):
+        load_model(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match=r"neither model\.safetensors, nor model\.safetensors\.index\.json"):
         load_model(folder)
 
 
 @pytest.mark.parametrize(
     ("content", "error", "words"),
     [
-        ("{", ValueError, "not a safetensors index"),
-        ('{"weight_map": 3}', ValueError, "not a safetensors index"),
+        ("{", ValueError, "index.json is not readable JSON"),
+        ('{"weight_map": 3}', ValueError, "is not an index of weights"),
         ('{"weight_map": {"a": "../hf-text/model.safetensors"}}', FileNotFoundError, "is not in"),
         ('{"weight_map": {"a": "model-9.safetensors"}}', FileNotFoundError, "fetch the missing file"),
     ],
@@ -268,28 +273,96 @@ def released_config(name: str, shapes: dict[str, list[int]]) -> ModelConfig:
     layers = 1 + max(int(k.split(".")[4]) for k in shapes if k.startswith("decoder.model.decoder.layers."))
     codebooks = sum(k.startswith("decoder.lm_heads.") for k in shapes)
     melody = "melody" in name
-    codec = CodecConfig(
-        32000, 1, 128, 64, 1, (8, 5, 4, 4), 7, 7, 3, 2, 2, 2, False, "reflect", True, 1.0, num_codebooks=4, card=2048
-    )
     lm = LMConfig(dim, layers, dim // 64, 4 * dim, codebooks, 2048, not melody, 768, True, 12 if melody else None)
-    return ModelConfig(name, lm, codec, {}, None, codebooks // 4, tuple(range(codebooks)), 30.0)
+    return ModelConfig(name, lm, CODEC, {}, None, codebooks // 4, tuple(range(codebooks)), 30.0)
+
+
+CODEC = CodecConfig(
+    32000, 1, 128, 64, 1, (8, 5, 4, 4), 7, 7, 3, 2, 2, 2, False, "reflect", True, 1.0, num_codebooks=4, card=2048
+)
+
+
+def records(shapes) -> StoredTensors:
+    """Tensors of a file that need not exist: their names and shapes are all that is looked at."""
+    stored = {key: TensorRecord(Path("none"), 0, torch.float16, tuple(shape)) for key, shape in shapes.items()}
+    return StoredTensors(Path("none"), stored)
+
+
+def consume(stored: StoredTensors, parts: dict[str, tuple[Part, dict[str, torch.Tensor]]]) -> set[str]:
+    """Hold the tensors against what each part makes of them; the names of those that nothing is made of."""
+    wanted, ignored = [], set()
+    for part, ours in parts.values():
+        recipes = part.recipes(ours)
+        assert ours.keys() - recipes.keys() <= {key for key in ours if "codebook" in key or "embed_tokens" in key}
+        wanted += [(recipe, ours[key].shape) for key, recipe in recipes.items()]
+        ignored |= part.ignored
+    check_tensors(stored.where, stored.shapes(), wanted, ignored)
+    made = {source for recipe, _ in wanted for source in recipe.sources}
+    assert stored.records.keys() == made | ignored and not made & ignored
+    one = next(iter(made))
+    with pytest.raises(ValueError, match="1 misshaped tensors"):
+        check_tensors(stored.where, {**stored.shapes(), one: (3, 5, 7, 9)}, wanted, ignored)
+    return ignored
 
 
 @pytest.mark.parametrize("name", ["small", "melody", "stereo-small"])
-def test_the_tensors_of_released_models_are_consumed_to_the_last_at_their_real_shapes(name, tmp_path):
+def test_the_tensors_of_released_models_are_consumed_to_the_last_at_their_real_shapes(name):
     shapes = golden_json(f"real_keys/hf_keys_{name}.json")
-    config = released_config(name, shapes)
+    stored = records(shapes)
+    checkpoint = huggingface.checkpoint_of(Path(name), released_config(name, shapes), stored)
     with torch.device("meta"):
-        lm = LMModel(config.lm)
-        codec = EnCodec(config.codec, config.audio_channels).model.state_dict()
-    text = {k for k in shapes if k.startswith("text_encoder.")} - huggingface.ignored_names(shapes)
-    stored = {key: tuple(shape) for key, shape in shapes.items()}
-    wanted = [(recipe, lm.state_dict()[key].shape) for key, recipe in huggingface.lm_recipes(config).items()]
-    wanted += [(recipe, codec[key].shape) for key, recipe in huggingface.codec_recipes(codec, stored).items()]
-    wanted += [(Recipe("copy", (key,)), stored[key]) for key in text]
-    check_tensors(tmp_path, stored, wanted, huggingface.ignored_names(stored))
-    made = {source for recipe, _ in wanted for source in recipe.sources}
-    assert stored.keys() - made == huggingface.ignored_names(stored)
-    one = next(iter(made))
-    with pytest.raises(ValueError, match="1 misshaped tensors"):
-        check_tensors(tmp_path, {**stored, one: (3, 5, 7, 9)}, wanted, huggingface.ignored_names(stored))
+        lm = LMModel(checkpoint.config.lm).state_dict()
+        codec = EnCodec(CODEC, 1).model.state_dict()
+        t5 = TextEncoder(T5_BASE, None).t5.state_dict()
+    ignored = consume(
+        stored, {"lm": (checkpoint.lm, lm), "text": (checkpoint.text, t5), "codec": (checkpoint.codec, codec)}
+    )
+    assert len([key for key in ignored if "codebook" in key]) == 12
+
+
+T5_BASE = {
+    "vocab_size": 32128,
+    "d_model": 768,
+    "d_kv": 64,
+    "d_ff": 3072,
+    "num_layers": 12,
+    "num_heads": 12,
+    "relative_attention_num_buckets": 32,
+    "relative_attention_max_distance": 128,
+    "layer_norm_epsilon": 1e-6,
+    "feed_forward_proj": "relu",
+}
+
+
+@pytest.mark.parametrize("name", ["small", "melody", "stereo-small"])
+def test_so_are_those_of_the_same_models_in_audiocraft_s_layout(name):
+    shapes = golden_json(f"real_keys/audiocraft_keys_{name}.json")
+    expected = released_config(name, golden_json(f"real_keys/hf_keys_{name}.json"))
+    stored = records(shapes)
+    with torch.device("meta"):
+        lm = LMModel(expected.lm).state_dict()
+    ignored = consume(stored, {"lm": (audiocraft.lm_part(expected, stored), lm)})
+    assert ignored <= {"condition_provider.conditioners.self_wav.chroma.spec.window"}
+
+
+def audiocraft_codec_name(name: str) -> str:
+    name = name.replace("quantizer.layers.", "quantizer.vq.layers.").replace(".codebook.", "._codebook.")
+    name = name.replace(".layers.", ".model.") if name.startswith(("encoder", "decoder")) else name
+    up = any(name.startswith(f"decoder.model.{index}.conv.") for index in (3, 6, 9, 12))
+    name = name.replace(".conv.", ".convtr.convtr." if up else ".conv.conv.")
+    return name.replace("parametrizations.weight.original0", "weight_g").replace(
+        "parametrizations.weight.original1", "weight_v"
+    )
+
+
+@pytest.mark.parametrize("renamed", [True, False], ids=["transformers", "audiocraft"])
+def test_so_are_those_of_the_released_codec_in_both_layouts(renamed):
+    shapes = golden_json("real_keys/codec_keys_real.json")
+    if not renamed:
+        shapes = {audiocraft_codec_name(name): shape for name, shape in shapes.items()}
+        tiny = read_solver_file(GOLDEN / "checkpoints" / "audiocraft-text" / "compression_state_dict.bin")
+        assert shapes.keys() == tiny.stored.records.keys()
+    stored = records(shapes)
+    with torch.device("meta"):
+        codec = EnCodec(CODEC, 1).model.state_dict()
+    assert len(consume(stored, {"codec": (codec_part(stored, "", renamed=renamed), codec)})) == 12

@@ -52,8 +52,18 @@ MAY_IMPORT = {
     "__init__": {"config", "generation", "model", "patterns", "saving"},
 }
 # Heavy or fragile packages are imported where they are used, not when the library is.
-LAZY = {"transformers", "torchaudio", "encodec", "safetensors", "tokenizers", "sentencepiece", "scipy", "librosa"}
-LAZY |= {"huggingface_hub"}
+LAZY = {
+    "transformers",
+    "torchaudio",
+    "encodec",
+    "safetensors",
+    "tokenizers",
+    "sentencepiece",
+    "scipy",
+    "librosa",
+    "huggingface_hub",
+    "yaml",
+}
 FORBIDDEN = {"nodes", "comfy", "comfy_api", "folder_paths", "server", "execution"}
 
 

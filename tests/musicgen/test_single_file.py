@@ -44,7 +44,10 @@ def reconfigure(path, change):
     rewrite(path, apply)
 
 
-@pytest.mark.parametrize("name", ["hf-text", "hf-melody", "hf-stereo", "hf-text-legacy", "hf-text-sharded"])
+@pytest.mark.parametrize(
+    "name",
+    ["hf-text", "hf-melody", "hf-stereo", "hf-text-legacy", "hf-text-sharded", "audiocraft-text", "audiocraft-melody"],
+)
 def test_a_saved_model_is_the_model_without_any_other_file(name, model, tmp_path, sweep):
     original = model(name)
     save_checkpoint(original, tmp_path / "alone.safetensors")

@@ -1,0 +1,108 @@
+"""Settings of a checkpoint, read field by field: what is missing, mistyped or absurd raises an error that names it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+MAX_JSON_BYTES = 1 << 24
+_MAX_COUNT = 512
+_MISSING = object()
+
+
+class Fields:
+    """A table of settings, and where it stands, for messages."""
+
+    def __init__(self, values: Any, where: str) -> None:
+        if not isinstance(values, Mapping):
+            raise ValueError(f"{where} is {type(values).__name__}, where a JSON object is needed; fetch it again.")
+        self.values, self.where = values, where
+
+    def part(self, name: str, default: Any = _MISSING) -> Fields:
+        """A table within the table."""
+        return Fields(self.get(name, default), f"{self.where}: {name}")
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        """A whole number from 1 on."""
+        value = self.get(name, _MISSING if default is None else default)
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 1 << 40:
+            raise ValueError(f"{self.where}: {name} is {value!r:.80}; allowed is a whole number from 1 on.")
+        return value
+
+    def count(self, name: str, default: int | None = None) -> int:
+        """How often something is repeated: what is built for each takes time before any weight is looked at."""
+        value = self.integer(name, default)
+        if value > _MAX_COUNT:
+            raise ValueError(f"{self.where}: {name} is {value}; allowed is a whole number from 1 to {_MAX_COUNT}.")
+        return value
+
+    def flag(self, name: str, default: bool | None = None) -> bool:
+        """True or false."""
+        value = self.get(name, _MISSING if default is None else default)
+        if not isinstance(value, bool):
+            raise ValueError(f"{self.where}: {name} is {value!r:.80}; allowed are true and false.")
+        return value
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """A finite number above 0."""
+        value = self.get(name, _MISSING if default is None else default)
+        if not is_number(value) or value <= 0:
+            raise ValueError(f"{self.where}: {name} is {value!r:.80}; allowed is a number above 0.")
+        return float(value)
+
+    def choice(self, name: str, allowed: tuple[str, ...], default: str | None = None) -> str:
+        """One of several words."""
+        value = self.get(name, _MISSING if default is None else default)
+        if value not in allowed:
+            raise ValueError(f"{self.where}: {name} is {value!r:.80}; this pack implements {', '.join(allowed)}.")
+        return str(value)
+
+    def integers(self, name: str, default: Any = _MISSING, *, low: int = 1, high: int = 1 << 20) -> tuple[int, ...]:
+        """A list of whole numbers."""
+        values = self.get(name, default)
+        ok = isinstance(values, list) and 0 < len(values) <= _MAX_COUNT
+        if not ok or not all(type(n) is int and low <= n <= high for n in values):
+            raise ValueError(f"{self.where}: {name} is {values!r:.80}; allowed is a list of whole numbers.")
+        return tuple(values)
+
+    def require(self, name: str, *allowed: Any) -> None:
+        """Refuse every value but the allowed ones and null, which stands for an absent field."""
+        value = self.values.get(name)
+        if value is None or any(value == one and type(value) is type(one) for one in allowed):
+            return
+        raise ValueError(
+            f"{self.where}: {name} is {value!r:.80}, which is not implemented; allowed is "
+            f"{', '.join(map(repr, allowed)) or 'none'}."
+        )
+
+    def get(self, name: str, default: Any = _MISSING) -> Any:
+        """The value as it stands; null is the same as absent."""
+        value = self.values.get(name)
+        if value is None:
+            value = default
+        if value is _MISSING:
+            raise ValueError(f"{self.where} lacks the field {name!r}; fetch the model's own configuration.")
+        return value
+
+
+def is_number(value: Any) -> bool:
+    """Whether a value out of a file is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def read_json(path: Path) -> Fields:
+    """A JSON file whose root is a table. Raises ValueError on anything else."""
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ValueError(f"it has more than {MAX_JSON_BYTES} bytes")
+        return Fields(json.loads(path.read_text(encoding="utf-8")), str(path))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is not readable JSON ({error}); fetch it again.") from error

@@ -1,0 +1,49 @@
+"""Where to look for what a checkpoint needs and does not hold: folders beside it, folders given, the local cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+_MAX_ENTRIES = 2000
+
+
+def entries(place: Path) -> list[Path]:
+    """What lies in a folder, in the order of the names; nothing where it cannot be listed."""
+    try:
+        found = [path for path, _ in zip(place.iterdir(), range(_MAX_ENTRIES), strict=False)]
+    except OSError:
+        return []
+    return sorted(path for path in found if not path.name.startswith("."))
+
+
+def folders_in(places: Iterable[Path]) -> list[Path]:
+    """The folders in some folders."""
+    return [path for place in places for path in entries(place) if path.is_dir()]
+
+
+def named_first(paths: Iterable[Path], name: str) -> list[Path]:
+    """The same paths, those first that are named like the repository or model `name`."""
+    last = _plain(name.rsplit("/", 1)[-1])
+
+    def other(path: Path) -> bool:
+        stem = _plain(path.stem if path.is_file() else path.name)
+        return stem != last and not stem.endswith(f"--{last}")
+
+    return sorted(dict.fromkeys(paths), key=other)
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "-")
+
+
+def cached_folder(repository: str) -> Path | None:
+    """The folder of a repository in the local Hugging Face cache, or None. The network is not used."""
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        found = try_to_load_from_cache(repository, "config.json")
+    except (HFValidationError, OSError):
+        return None
+    return Path(found).parent if isinstance(found, str) else None
