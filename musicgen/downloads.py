@@ -14,7 +14,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -46,15 +46,19 @@ class Progress:
 
 
 def fetch(
-    release: Release, models: Path, text_encoders: Sequence[Path], on_progress: Callable[[Progress], None]
+    release: Release,
+    models: Path,
+    places: Mapping[str, Sequence[Path]],
+    on_progress: Callable[[Progress], None],
 ) -> Path:
-    """Fetch a release into `models / release.name`, and its T5 into the first of `text_encoders` if none has it.
+    """Fetch a release into `models / release.name`, and its companions into the first of their places if none has them.
 
+    places: folders by kind, as in `release.companions`.
     on_progress: called ten times a second in the caller's thread; what it raises cancels, and keeps what
     is there for the next attempt. Returns the model's folder. Raises FileNotFoundError that tells the
     reason and the files, their address and their folder.
     """
-    run = _Run(release, models / release.name, text_encoders)
+    run = _Run(release, models / release.name, places)
     thread = threading.Thread(target=run.work, name=f"download of {release.repo}", daemon=True)
     thread.start()
     try:
@@ -124,7 +128,7 @@ class _Run:
 
     release: Release
     target: Path
-    text_encoders: Sequence[Path]
+    places: Mapping[str, Sequence[Path]]
     cancelled: threading.Event = field(default_factory=threading.Event)
     error: Exception | None = None
     plans: list[_Plan] = field(default_factory=list)
@@ -147,12 +151,12 @@ class _Run:
             self.error = error
 
     def _wanted(self) -> list[tuple[str, Path]]:
-        """The repositories to fetch and their folders, the model last: it is never there without its T5."""
+        """The repositories to fetch and their folders, the model last: it is never there without its companions."""
         wanted = []
-        if self.release.text_encoder:
-            name = self.release.text_encoder.rpartition("/")[2]
-            if not any((folder / name / "config.json").is_file() for folder in self.text_encoders):
-                wanted.append((self.release.text_encoder, self.text_encoders[0] / name))
+        for kind, repo in self.release.companions:
+            name, folders = repo.rpartition("/")[2], self.places[kind]
+            if not any((folder / name / "config.json").is_file() for folder in folders):
+                wanted.append((repo, folders[0] / name))
         if not _is_there(self.target):
             wanted.append((self.release.repo, self.target))
         return wanted

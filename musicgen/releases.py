@@ -12,11 +12,15 @@ LICENCE = "CC-BY-NC 4.0"
 
 @dataclass(frozen=True)
 class Release:
-    """A released model. gigabytes: of all that is fetched. text_encoder: repository of its T5, where it has none."""
+    """A released model.
+
+    gigabytes: of all that is fetched. companions: what it needs and does not hold, each as the kind of models
+    folder where it belongs and its repository.
+    """
 
     repo: str
     gigabytes: float
-    text_encoder: str | None = None
+    companions: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -26,11 +30,13 @@ class Release:
     @property
     def label(self) -> str:
         """What stands in a list of choices."""
-        extra = f" with {self.text_encoder.rpartition('/')[2]}" if self.text_encoder else ""
-        return f"download {self.repo}{extra} ({self.gigabytes:.1f} GB, {LICENCE})"
+        extra = " and ".join(repo.rpartition("/")[2] for _, repo in self.companions)
+        return f"download {self.repo}{extra and f' with {extra}'} ({self.gigabytes:.1f} GB, {LICENCE})"
 
 
-_T5_BASE, _T5_LARGE = "google-t5/t5-base", "google-t5/t5-large"
+_T5_BASE, _T5_LARGE = ("text_encoders", "google-t5/t5-base"), ("text_encoders", "google-t5/t5-large")
+# What the style model hears through; its weights are under the same licence.
+_MERT = ("audio_encoders", "m-a-p/MERT-v1-95M")
 RELEASES = (
     Release("facebook/musicgen-small", 2.4),
     Release("facebook/musicgen-medium", 8.0),
@@ -42,8 +48,8 @@ RELEASES = (
     Release("facebook/musicgen-stereo-large", 13.8),
     Release("facebook/musicgen-stereo-melody", 6.3),
     Release("facebook/musicgen-stereo-melody-large", 10.6),
-    Release("facebook/musicgen-style", 3.9, _T5_BASE),
-    Release("facebook/audiogen-medium", 6.9, _T5_LARGE),
+    Release("facebook/musicgen-style", 4.3, (_T5_BASE, _MERT)),
+    Release("facebook/audiogen-medium", 6.9, (_T5_LARGE,)),
 )
 
 
@@ -80,8 +86,10 @@ def _weights(names: Collection[str]) -> list[str]:
 
 def expected_files(repo: str, release: Release) -> list[str]:
     """What a repository is expected to hold, where it could not be asked."""
-    if repo == release.repo and release.text_encoder:
+    if repo == release.repo and release.companions:
         return ["state_dict.bin", "compression_state_dict.bin"]
+    if ("audio_encoders", repo) in release.companions:
+        return ["config.json", "pytorch_model.bin"]
     melody = ["preprocessor_config.json"] if "melody" in repo else []
     weights = "model.safetensors (or all its shards and model.safetensors.index.json, or the same as .bin)"
     return ["config.json", *melody, "tokenizer.json", weights]

@@ -94,6 +94,12 @@ def resolve_model(name: str) -> tuple[str, Path]:
     )
 
 
+def search_folders() -> list[Path]:
+    """Where to look for what a model needs and does not hold: T5, EnCodec, MERT."""
+    kinds = (FOLDER, "text_encoders", "audio_encoders")
+    return [Path(path) for kind in kinds for path in folder_paths.get_folder_paths(kind)]
+
+
 def model_fingerprint(name: str) -> str:
     """Changes when a file of the model does. ComfyUI writes it into saved files, so it tells no paths."""
     path = resolve_model(name)[1]
@@ -127,8 +133,8 @@ def fetch_release(release: Release, node_id: str | None) -> Path:
                 show(node_id, text)
                 shown = text
 
-    encoders = [Path(path) for path in folder_paths.get_folder_paths("text_encoders")]
-    return fetch(release, _download_folder(), encoders, on_progress)
+    places = {kind: list(map(Path, folder_paths.get_folder_paths(kind))) for kind, _ in release.companions}
+    return fetch(release, _download_folder(), places, on_progress)
 
 
 def new_checkpoint_path(prefix: str) -> Path:

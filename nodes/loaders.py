@@ -33,10 +33,10 @@ class MusicGenLoader(io.ComfyNode):
                     options=names,
                     default=host.DEFAULT_MODEL if host.DEFAULT_MODEL in names else None,
                     tooltip="A model bundled with this pack, a folder (with a config.json or a state_dict.bin) or a "
-                    "single .safetensors file under models/musicgen, or a download into models/musicgen: that needs "
-                    "the size that it names, with t5-base or t5-large also what models/text_encoders lacks, and the "
-                    "EnCodec model where a repository only names it. Meta's released weights are CC-BY-NC 4.0: no "
-                    "commercial use.",
+                    "single .safetensors file under models/musicgen, or a download into models/musicgen. A download "
+                    "also brings the T5 and MERT that its name tells of into models/text_encoders and "
+                    "models/audio_encoders where they are missing, and an EnCodec model where the repository only "
+                    "names one. Meta's released weights are CC-BY-NC 4.0: no commercial use.",
                 ),
                 io.Combo.Input(
                     "dtype",
@@ -79,7 +79,9 @@ class MusicGenLoader(io.ComfyNode):
         release = find_release(model)
         if release is not None and not is_model_folder(path):
             host.fetch_release(release, cls.hidden.unique_id)
-        parts: Any = load_components(path, dtype=host.lm_dtype(dtype), operations=host.lm_operations())
+        parts: Any = load_components(
+            path, dtype=host.lm_dtype(dtype), operations=host.lm_operations(), search=host.search_folders()
+        )
         fingerprint = parts.codec.fingerprint
         return io.NodeOutput(
             ModelHandle(host.wrap_lm(parts.lm), parts.config, fingerprint, name),

@@ -42,10 +42,11 @@ def fetch(repo, root, stop, limit):
         if stop and progress.done >= stop:
             raise KeyboardInterrupt
     release = next(r for r in releases.RELEASES if r.repo == repo)
+    places = {kind: [Path(root, kind)] for kind in ("text_encoders", "audio_encoders")}
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit or hard, hard))
     try:
-        path = downloads.fetch(release, Path(root, "musicgen"), [Path(root, "text_encoders")], on_progress)
+        path = downloads.fetch(release, Path(root, "musicgen"), places, on_progress)
         return {"path": str(path), "seen": seen}
     except FileNotFoundError as error:
         return {"error": str(error)}
@@ -352,30 +353,34 @@ def style(bench) -> Bench:
     hub.repositories["facebook/musicgen-style"] = {"state_dict.bin": b"s" * 5000, "README.md": b"#"}
     hub.repositories["facebook/musicgen-style"]["compression_state_dict.bin"] = b"c" * 200_000
     hub.add("google-t5/t5-base", CHECKPOINTS / "hf-text", rust_model__ot=b"x", pytorch_model__bin=b"x")
+    hub.repositories["m-a-p/MERT-v1-95M"] = {"config.json": b"{}", "pytorch_model.bin": b"m", "modeling_MERT.py": b"#"}
     hub.add("facebook/encodec_32khz", CHECKPOINTS / "hf-text")
     return bench
 
 
-def test_a_model_without_a_t5_of_its_own_comes_with_one(style):
+def test_a_model_comes_with_what_it_needs_and_does_not_hold(style):
     assert style.fetch("facebook/musicgen-style").path
-    t5 = style.root / "text_encoders" / "t5-base"
+    t5, mert = style.root / "text_encoders" / "t5-base", style.root / "audio_encoders" / "MERT-v1-95M"
     assert sorted(path.name for path in t5.iterdir()) == WANTED
+    assert sorted(path.name for path in mert.iterdir()) == ["config.json", "pytorch_model.bin"]
     names = sorted(path.name for path in (style.models / "musicgen-style").iterdir())
     assert names == ["compression_state_dict.bin", "state_dict.bin"]
     assert list(find_models(style.models)) == ["musicgen-style"]
 
 
-def test_a_t5_that_is_there_is_not_fetched(style):
-    (style.root / "text_encoders" / "t5-base").mkdir(parents=True)
-    (style.root / "text_encoders" / "t5-base" / "config.json").touch()
+def test_a_companion_that_is_there_is_not_fetched(style):
+    for place in ("text_encoders/t5-base", "audio_encoders/MERT-v1-95M"):
+        (style.root / place).mkdir(parents=True)
+        (style.root / place / "config.json").touch()
     assert style.fetch("facebook/musicgen-style").path
     assert sorted(style.hub.fetched()) == ["compression_state_dict.bin", "state_dict.bin"]
 
 
-def test_a_model_is_not_there_before_its_t5_is(style):
-    style.hub.refuse = {"/cdn/google-t5/": 403}
+def test_a_model_is_not_there_before_its_companions_are(style):
+    style.hub.refuse = {"/cdn/m-a-p/": 403}
     error = style.fail("the hub answers 403", repo="facebook/musicgen-style")
-    assert "google-t5/t5-base into" in error and "state_dict.bin, compression_state_dict.bin of" in error
+    assert "google-t5/t5-base" not in error  # that one has come
+    assert "m-a-p/MERT-v1-95M into" in error and "state_dict.bin, compression_state_dict.bin of" in error
 
 
 def test_a_codec_that_is_only_named_is_fetched_into_the_model_s_folder(style):

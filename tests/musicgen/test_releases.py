@@ -43,7 +43,9 @@ def test_the_readme_gives_each_release_the_size_licence_and_memory_that_the_code
     )
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (row,) = (line.split(" | ") for line in readme.splitlines() if line.startswith(f"| `{release.repo}` |"))
-    download = f"{release.gigabytes:.1f} GB" + (", with T5" if release.text_encoder else "")
+    download = f"{release.gigabytes:.1f} GB" + "".join(
+        f", with {'T5' if kind == 'text_encoders' else 'MERT'}" for kind, _ in release.companions
+    )
     assert row[2:] == [f"{numbers / 1e9:.1f} B", download, f"{memory / 1e9:.1f} GB", "CC-BY-NC 4.0 |"]
 
 
