@@ -308,6 +308,8 @@ def command_run(args: argparse.Namespace, comfyui: Path) -> int:
     start = time.monotonic()
     say("starting ComfyUI ...")
     job = any(v is not None for v in (args.text, args.melody, args.model, args.duration, args.seed))
+    if args.serve:
+        os.environ.setdefault("HF_HUB_OFFLINE", "0")  # the user may choose a download
     with ComfyServer(BASE, comfyui, port=8188 if args.serve else 0) as server:
         say(f"ComfyUI answers after {time.monotonic() - start:.1f} s")
         if job or not args.serve:

@@ -13,5 +13,14 @@ from .generation import StepProgress
 from .lora import read_lora
 from .model import MusicGen, load_model
 from .patterns import PATTERN_NAMES
+from .saving import save_checkpoint
 
-__all__ = ["PATTERN_NAMES", "GenerationParams", "MusicGen", "StepProgress", "load_model", "read_lora"]
+__all__ = [
+    "PATTERN_NAMES",
+    "GenerationParams",
+    "MusicGen",
+    "StepProgress",
+    "load_model",
+    "read_lora",
+    "save_checkpoint",
+]

@@ -11,13 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checkpoints import audiocraft, huggingface
+from .checkpoints import audiocraft, huggingface, single_file
 from .checkpoints.checkpoint import Checkpoint, MertFiles, Part
 from .checkpoints.tensors import Recipe, StoredTensors
 from .checkpoints.text import EMBEDDING, EMBEDDING_AGAIN
 from .codec import EnCodec
 from .conditioning.style import Mert, StyleConditioner
-from .conditioning.text import TextEncoder, load_tokenizer
+from .conditioning.text import TextEncoder, load_tokenizer, restore_tokenizer
 from .config import ModelConfig
 from .lm import LMModel
 
@@ -46,7 +46,7 @@ def load_components(
     text_encoder_from: str | Path | None = None,
     search: Sequence[str | Path] = (),
 ) -> Components:
-    """Load the model at `path`: a folder in the layout of Hugging Face or audiocraft, or an audiocraft file.
+    """Load the model at `path`: a folder in the layout of Hugging Face or audiocraft, an audiocraft or a single file.
 
     dtype: of the language model. text_dtype: of T5, float32 or bfloat16. The codec is always
     float32. operations: where the language model's leaves come from. An audiocraft model lacks its
@@ -108,6 +108,8 @@ def open_checkpoint(
 ) -> Checkpoint:
     """Open the model at `path` for reading, whatever its layout; of a folder that holds both, Hugging Face's."""
     place = Path(path)
+    if single_file.is_checkpoint(place):
+        return single_file.open_checkpoint(place)
     codec, text = (Path(given) if given is not None else None for given in (codec_from, text_encoder_from))
     if not huggingface.is_checkpoint(place) and audiocraft.is_checkpoint(place):
         return audiocraft.open_checkpoint(place, codec, text, [Path(folder) for folder in search])
@@ -119,7 +121,8 @@ def _build(
 ) -> tuple[LMModel, Components]:
     """The modules, without memory. The first is the language model in plain layers, to read shapes off: the
     host's layers may have no parameters before they are loaded."""
-    config, tokenizer = checkpoint.config, load_tokenizer(checkpoint.tokenizer)
+    config, stored = checkpoint.config, checkpoint.tokenizer
+    tokenizer = load_tokenizer(stored) if isinstance(stored, Path) else restore_tokenizer(stored, checkpoint.where)
     try:
         with torch.device("meta"):
             plan = LMModel(config.lm, nn, device="meta", dtype=dtype)

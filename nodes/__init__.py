@@ -10,6 +10,7 @@ from .conditioning import MusicGenMelodyChroma, MusicGenStyle, MusicGenTextEncod
 from .loaders import MusicGenLoader
 from .lora import MusicGenLoraLoader
 from .sampling import MusicGenSampleTokens
+from .saving import MusicGenSaveCheckpoint
 
 
 class MusicGenExtension(ComfyExtension):
@@ -30,4 +31,5 @@ class MusicGenExtension(ComfyExtension):
             MusicGenEnCodecDecode,
             MusicGenEnCodecEncode,
             MusicGenLoraLoader,
+            MusicGenSaveCheckpoint,
         ]

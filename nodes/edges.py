@@ -15,8 +15,18 @@ from torch import Tensor
 from ..musicgen.audio import check_audio
 from ..musicgen.conditioning.base import TextCondition
 from ..musicgen.conditioning.chroma import Melody
+from ..musicgen.conditioning.text import TextEncoder
 from ..musicgen.config import GenerationParams
-from .types import MAX_SECONDS, CodecHandle, MelodyBatch, ModelHandle, StyleBatch, StyleHandle, Tokens
+from .types import (
+    MAX_SECONDS,
+    CodecHandle,
+    MelodyBatch,
+    ModelHandle,
+    StyleBatch,
+    StyleHandle,
+    TextEncoderHandle,
+    Tokens,
+)
 
 
 def read_audio(audio: Any) -> tuple[Tensor, int]:
@@ -141,6 +151,26 @@ def read_tokens(tokens: Tokens, codec: CodecHandle) -> Tensor:
     owner = f"the codec of {codec.name}"
     _check_tokens(tokens, owner, module.num_codebooks, module.audio_channels, codec.fingerprint)
     return tokens["codes"]
+
+
+def check_parts(model: ModelHandle, text_encoder: TextEncoderHandle, codec: CodecHandle) -> None:
+    """Refuse a language model, text encoder and codec that make no whole model together."""
+    module = text_encoder.patcher.model
+    if not isinstance(module, TextEncoder):
+        raise ValueError(
+            f"the text encoder {text_encoder.name} is none of MusicGen Loader, so it cannot be saved; connect the "
+            "loader's own."
+        )
+    if module.width != model.config.lm.text_dim:
+        raise ValueError(
+            f"the text encoder of {text_encoder.name} is {module.width} wide, but the model {model.name} takes "
+            f"{model.config.lm.text_dim}; use model and text encoder of one loader."
+        )
+    if codec.fingerprint != model.codec:
+        raise ValueError(
+            f"the codec of {codec.name} is not that of the model {model.name} ({codec.fingerprint} is not "
+            f"{model.codec}); use model and codec of one loader."
+        )
 
 
 def _check_tokens(tokens: Tokens, owner: str, num_codebooks: int, channels: int, fingerprint: str) -> None:

@@ -25,6 +25,10 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from ..musicgen.checkpoints.discovery import find_models
+from ..musicgen.downloads import Progress, fetch
+from ..musicgen.releases import RELEASES, Release, find_release
+
 logger = logging.getLogger("musicgen")
 
 FOLDER = "musicgen"
@@ -47,38 +51,52 @@ _PICTURE_SIZE = 512
 
 
 def register_model_folder() -> None:
-    """Add `models/musicgen`; paths that the user configured before stay, and stay in front."""
-    folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
+    """Add `models/musicgen`, and `output/musicgen` where models are saved, as core does for its checkpoints.
+    Paths that the user configured before stay, and stay in front."""
+    for parent in (folder_paths.models_dir, folder_paths.get_output_directory()):
+        folder_paths.add_model_folder_path(FOLDER, os.path.join(parent, FOLDER))
     paths, extensions = folder_paths.folder_names_and_paths[FOLDER]
     folder_paths.folder_names_and_paths[FOLDER] = (paths, set(extensions) | _EXTENSIONS)
 
 
 def models() -> dict[str, Path]:
-    """Every model's name as the loader shows it, and its folder; the bundled ones first."""
+    """Every model's name as the loader shows it, and its folder or file; the bundled ones first."""
     found = {f"{BUNDLED}/{path.parent.name}": path.parent for path in sorted(_BUNDLED_DIRECTORY.glob(f"*/{_CONFIG}"))}
-    for file in folder_paths.get_filename_list(FOLDER):
-        name = PurePosixPath(file.replace("\\", "/"))
-        path = folder_paths.get_full_path(FOLDER, file)
-        if name.name in _MODEL_FILES and len(name.parts) > 1 and path is not None:
-            found.setdefault(str(name.parent), Path(path).parent)
+    for root in folder_paths.get_folder_paths(FOLDER):
+        for name, path in find_models(Path(root)).items():
+            found.setdefault(name, path)
     return found
 
 
-def resolve_model(name: str) -> tuple[str, Path]:
-    """A name out of a workflow -> the name with forward slashes, and the model's folder."""
-    clean = PurePosixPath(name.replace("\\", "/"))
+def choices() -> list[str]:
+    """What the loader offers: every model, then every release that is not there yet."""
     known = models()
+    return [*known, *(release.label for release in RELEASES if release.name not in known)]
+
+
+def resolve_model(name: str) -> tuple[str, Path]:
+    """A name out of a workflow -> the name as it is shown, and the model's folder or file.
+
+    Backslashes of Windows and another case are understood. For a download that was not made yet it is
+    the folder that the model will have.
+    """
+    known = models()
+    if release := find_release(name):
+        return release.name, known.get(release.name, _download_folder() / release.name)
+    clean = PurePosixPath(name.replace("\\", "/"))
+    alike = [model for model in known if model.casefold() == str(clean).casefold()]
+    for candidate in (name, str(clean), *(alike if len(alike) == 1 else ())):
+        if candidate in known:
+            return candidate, known[candidate]
     if clean.is_absolute() or ".." in clean.parts or ":" in name:
         raise ValueError(
             f"model is {name!r}, a path outside the models folder; put the model's folder into models/musicgen "
             "(or name its place in extra_model_paths.yaml) and choose it by its name."
         )
-    if str(clean) not in known:
-        raise ValueError(
-            f"model is {name!r}, which does not exist; allowed are {', '.join(known) or 'none'}. "
-            "Put a folder with a config.json into models/musicgen to add one."
-        )
-    return str(clean), known[str(clean)]
+    raise ValueError(
+        f"model is {name!r}, which does not exist; allowed are {', '.join(alike or known) or 'none'}. "
+        "Put a folder with a config.json, or a single file, into models/musicgen to add one."
+    )
 
 
 def search_folders() -> list[Path]:
@@ -91,8 +109,9 @@ def model_fingerprint(name: str) -> str:
     """Changes when a file of the model does, or what lies in the other folders that are searched for its parts.
     ComfyUI writes it into saved files, so it tells no paths."""
     path = resolve_model(name)[1]
+    inside = path.rglob("*") if path.is_dir() else [path]
     apart = [folder.stat().st_mtime_ns for folder in search_folders() if folder.is_dir() and folder.name != FOLDER]
-    return _file_fingerprint(path, sorted(path.rglob("*")), apart)
+    return _file_fingerprint(path, sorted(inside), apart)
 
 
 def _file_fingerprint(path: Path, files: list[Path], apart: list[int]) -> str:
@@ -130,6 +149,46 @@ def lora_fingerprint(name: str) -> str:
     path = resolve_lora(name)[1]
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     return _file_fingerprint(path, files, [])
+
+
+def model_name(path: Path) -> str:
+    """The name under which the loader shows a folder or file."""
+    names = [name for name, found in models().items() if found == path]
+    return names[0] if names else "move it into models/musicgen first"
+
+
+def _download_folder() -> Path:
+    return Path(folder_paths.models_dir, FOLDER)
+
+
+def fetch_release(release: Release, node_id: str | None) -> Path:
+    """Download a release into `models/musicgen`, with a bar and a line on the node, until the user presses Cancel."""
+    bar, shown = comfy.utils.ProgressBar(1), ""
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal shown
+        check_interrupt()
+        if progress.total:
+            bar.update_absolute(progress.done, progress.total)
+            text = f"{release.name}: {progress.done / 1e9:.2f} of {progress.total / 1e9:.2f} GB, {progress.file}"
+            if text != shown:
+                show(node_id, text)
+                shown = text
+
+    places = {kind: list(map(Path, folder_paths.get_folder_paths(kind))) for kind, _ in release.companions}
+    return fetch(release, _download_folder(), places, on_progress)
+
+
+def new_checkpoint_path(prefix: str) -> Path:
+    """Where to save a model: a prefix, with core's placeholders and sub-folders, below the output folder, numbered."""
+    prefix = prefix.replace("\\", "/")
+    if not prefix.rpartition("/")[2] or prefix.rpartition("/")[2].startswith("."):
+        raise ValueError(f"filename_prefix is {prefix!r}; allowed are names that begin neither with nothing nor a dot.")
+    root = folder_paths.get_output_directory()
+    if not folder_paths.is_within_directory(root, os.path.join(root, os.path.dirname(prefix))):
+        raise ValueError(f"filename_prefix is {prefix!r}; allowed are places inside of ComfyUI's output folder.")
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, root)
+    return Path(folder, f"{name}_{counter:05}_.safetensors")
 
 
 # Memory management
@@ -211,6 +270,19 @@ def on_device(patcher: Any, *, memory_required: int = 0, whole: bool = False) ->
         yield device
 
 
+def load_for_saving(patchers: list[Any]) -> None:
+    """Bring models to where :func:`weights_for_saving` finds them, all at once so that none evicts another."""
+    mm.load_models_gpu(patchers)
+
+
+def weights_for_saving(patcher: Any, part: str | None = None) -> dict[str, Tensor]:
+    """The state dict of a model or of one of its modules, with patches such as LoRA worked in, as core's own savers
+    do it; some of its tensors compute themselves when they are moved to the CPU."""
+    if part is None:
+        return patcher.model_state_dict_for_saving()
+    return patcher.model_state_dict_for_saving(getattr(patcher.model, part), f"{part}.")
+
+
 # Progress and interruption
 
 
@@ -222,11 +294,27 @@ def check_interrupt() -> None:
 def say(node_id: str | None, text: str) -> None:
     """Show a line on a node, and in the log."""
     logger.warning(text)
+    show(node_id, text)
+
+
+def show(node_id: str | None, text: str) -> None:
+    """Show a line on a node."""
     from server import PromptServer
 
     server = getattr(PromptServer, "instance", None)
     if server is not None and node_id is not None:
         server.send_progress_text(text, node_id)
+
+
+class ByteReporter:
+    """Called with bytes done and bytes in all: stops on interruption and moves the progress bar."""
+
+    def __init__(self) -> None:
+        self._bar = comfy.utils.ProgressBar(1)
+
+    def __call__(self, done: int, total: int) -> None:
+        check_interrupt()
+        self._bar.update_absolute(done, total)
 
 
 class StepReporter:

@@ -1,4 +1,4 @@
-"""The node that opens a checkpoint folder."""
+"""The node that opens a checkpoint: a folder, a single file, or a release that it downloads first."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..musicgen.checkpoints.discovery import is_model_folder
 from ..musicgen.loading import load_components
+from ..musicgen.releases import find_release
 from . import host
 from .types import (
     CATEGORY,
@@ -21,26 +23,29 @@ from .types import (
 
 
 class MusicGenLoader(io.ComfyNode):
-    """A checkpoint folder -> model, text encoder, codec."""
+    """A checkpoint -> model, text encoder, codec."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        names = list(host.models())
+        names = host.choices()
         return io.Schema(
             node_id="MusicGenLoader",
             display_name="MusicGen Loader",
             category=CATEGORY,
-            description="Opens a MusicGen model: the bundled one, or a folder in Hugging Face layout under "
-            "models/musicgen. Nothing is downloaded. Meta's released weights are licensed CC-BY-NC 4.0: "
-            "no commercial use.",
+            description="Opens a MusicGen model: a bundled one, a folder or a single file under models/musicgen, or "
+            "one of Meta's releases, which is downloaded if you choose to. Nothing else is ever downloaded. Meta's "
+            "released weights are licensed CC-BY-NC 4.0: no commercial use.",
             search_aliases=["load musicgen", "text to music", "music generation", "music model", "audiocraft"],
             inputs=[
                 io.Combo.Input(
                     "model",
                     options=names,
                     default=host.DEFAULT_MODEL if host.DEFAULT_MODEL in names else None,
-                    tooltip="A sub-folder of models/musicgen that holds a config.json, or a model bundled with "
-                    "this pack. Meta's released weights are CC-BY-NC 4.0.",
+                    tooltip="A model bundled with this pack, a folder (with a config.json or a state_dict.bin) or a "
+                    "single .safetensors file under models/musicgen, or a download into models/musicgen. A download "
+                    "also brings the T5 and MERT that its name tells of into models/text_encoders and "
+                    "models/audio_encoders where they are missing, and an EnCodec model where the repository only "
+                    "names one. Meta's released weights are CC-BY-NC 4.0: no commercial use.",
                 ),
                 io.Combo.Input(
                     "dtype",
@@ -59,6 +64,7 @@ class MusicGenLoader(io.ComfyNode):
                     "codec", display_name="codec", tooltip="The EnCodec model, which turns tokens into sound and back."
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -79,6 +85,9 @@ class MusicGenLoader(io.ComfyNode):
     @classmethod
     def execute(cls, model: str, dtype: str) -> io.NodeOutput:
         name, path = host.resolve_model(model)
+        release = find_release(model)
+        if release is not None and not is_model_folder(path):
+            host.fetch_release(release, cls.hidden.unique_id)
         parts: Any = load_components(
             path, dtype=host.lm_dtype(dtype), operations=host.lm_operations(), search=host.search_folders()
         )

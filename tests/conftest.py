@@ -23,6 +23,8 @@ PROMPTS = ("a calm piano melody with soft drums", "rock")
 # Tiny models gain nothing by threads, and lose a great deal when other work wants the cores; the servers
 # that tests start inherit this.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# No test asks a hub but those that bring one of their own.
+os.environ["HF_HUB_OFFLINE"] = "1"
 torch.set_num_threads(1)
 
 

@@ -32,15 +32,15 @@ class MertFiles:
 class Checkpoint:
     """A model as it lies on disk, open for reading.
 
-    tokenizer: the folder of T5's tokenizer. settings: what an audiocraft file says about itself, as
-    plain nested dictionaries with references resolved; empty in other layouts. style: the style
-    condition of a style model. mert: what it hears through, or None where that is not at hand, and
-    then without_mert says what to do about it.
+    tokenizer: the folder of T5's tokenizer, or the tokenizer itself as text. settings: what an
+    audiocraft file says about itself, as plain nested dictionaries with references resolved; empty
+    in other layouts. style: the style condition of a style model. mert: what it hears through, or
+    None where that is not at hand, and then without_mert says what to do about it.
     """
 
     where: Path
     config: ModelConfig
-    tokenizer: Path
+    tokenizer: Path | Mapping[str, str]
     lm: Part
     text: Part
     codec: Part

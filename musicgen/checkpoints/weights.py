@@ -111,7 +111,23 @@ def _shards(index: Path) -> list[Path]:
     return [present[name] for name in wanted]
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself beside its tensors."""
+    metadata = _read_header(path)[0].get("__metadata__")
+    return metadata if isinstance(metadata, dict) else {}
+
+
 def _read_safetensors(path: Path) -> dict[str, TensorRecord]:
+    header, start, size = _read_header(path)
+    header.pop("__metadata__", None)
+    try:
+        return dict(_records(path, header.items(), start, size))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
+    """A safetensors file's header, where its tensors begin, and its size."""
     try:
         size = path.stat().st_size
         with open(path, "rb") as file:
@@ -122,13 +138,18 @@ def _read_safetensors(path: Path) -> dict[str, TensorRecord]:
             if len(start) < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
                 raise ValueError(f"its header claims {length} bytes of {size}")
             header = json.loads(file.read(length).decode("utf-8"))
-        header.pop("__metadata__", None)
-        return dict(_records(path, header.items(), 8 + length, size))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        reason = f"{type(error).__name__}: {error}"[:200]
-        raise ValueError(
-            f"{path} is not a whole safetensors file ({reason}): it is damaged or cut short, so fetch it again."
-        ) from error
+        if not isinstance(header, dict):
+            raise TypeError("its header is no table")
+        return header, 8 + length, size
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    reason = f"{type(error).__name__}: {error}"[:200]
+    return ValueError(
+        f"{path} is not a whole safetensors file ({reason}): it is damaged or cut short, so fetch it again."
+    )
 
 
 def _records(path: Path, entries: Iterable[tuple[str, Any]], start: int, size: int) -> list[tuple[str, TensorRecord]]:

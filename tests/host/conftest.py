@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from comfy_server import ComfyServer, describe_failure, prepare_base
+from tests.hub import Hub, serve
 
 ROOT = Path(__file__).resolve().parents[2]
 RATE = 32000
@@ -102,14 +104,27 @@ def decode(data: bytes) -> tuple[np.ndarray, int]:
 
 
 @pytest.fixture(scope="session")
-def host(tmp_path_factory: pytest.TempPathFactory, comfyui: Path) -> Iterator[Host]:
+def hub() -> Iterator[Hub]:
+    """The only hub that the server can reach."""
+    with serve() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="session")
+def host(tmp_path_factory: pytest.TempPathFactory, comfyui: Path, hub: Hub) -> Iterator[Host]:
     base = tmp_path_factory.mktemp("comfyui")
     prepare_base(base, ROOT)
     elsewhere = base / "elsewhere" / "musicgen"
     shutil.copytree(ROOT / "models" / "musicgen-nano", elsewhere / "family" / "small")
     paths = base / "extra_model_paths.yaml"
     paths.write_text(json.dumps({"elsewhere": {"base_path": str(elsewhere.parent), "musicgen": "musicgen"}}))
-    with ComfyServer(base, comfyui, ("--extra-model-paths-config", str(paths))) as server:
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("HF_ENDPOINT", hub.address)
+            patch.setenv("HF_HOME", str(base / "home"))
+            patch.setenv("HF_HUB_OFFLINE", "0")
+            patch.setenv("NO_PROXY", "127.0.0.1,localhost")
+            server = stack.enter_context(ComfyServer(base, comfyui, ("--extra-model-paths-config", str(paths))))
         host = Host(server)
         host.record("melody.wav", host.tune([440.0, 523.25, 659.25, 523.25]))
         host.record("recording.wav", host.tune([220.0, 329.63], 0.25))

@@ -13,6 +13,7 @@ NODES = (
     "MusicGenEnCodecDecode",
     "MusicGenEnCodecEncode",
     "MusicGenLoraLoader",
+    "MusicGenSaveCheckpoint",
 )
 
 

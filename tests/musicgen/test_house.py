@@ -29,12 +29,15 @@ MAY_IMPORT = {
     "conditioning": {"codec", "config", "audio", "conditioning", "transformer"},
     "codec": {"config", "audio"},
     "checkpoints": {"config", "checkpoints"},
+    "releases": set(),
+    "downloads": {"releases"},
     "loading": {"checkpoints", "config", "lm", "codec", "conditioning"},
     "lora": {"checkpoints", "config", "lm"},
     "fuser": {"config", "lm", "engine", "conditioning"},
     "guidance": {"config", "sampling", "conditioning"},
     "generation": {"config", "engine", "fuser", "guidance", "lm", "patterns", "sampling", "conditioning", "windows"},
     "model": {"config", "generation", "loading", "lora", "conditioning"},
+    "saving": {"checkpoints", "conditioning", "loading", "model"},
     "training": {
         "checkpoints",
         "codec",
@@ -48,7 +51,7 @@ MAY_IMPORT = {
         "transformer",
     },
     "metrics": {"audio", "codec", "conditioning", "config", "images", "metrics", "model", "training"},
-    "__init__": {"config", "generation", "lora", "model", "patterns"},
+    "__init__": {"config", "generation", "lora", "model", "patterns", "saving"},
 }
 # Heavy or fragile packages are imported where they are used, not when the library is.
 LAZY = {

@@ -58,9 +58,10 @@ def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def pack(comfy: SimpleNamespace, models_folder: Path) -> ModuleType:
+def pack(comfy: SimpleNamespace, models_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """The pack after `on_load`."""
     comfy.folder_paths.models_dir = str(models_folder.parent)
+    comfy.folder_paths.set_output_directory(str(tmp_path_factory.mktemp("output")))
     spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
     module = importlib.util.module_from_spec(spec)
     sys.modules[PACK] = module
@@ -96,7 +97,7 @@ def run(node_list: list[type]) -> Callable[..., Any]:
     def execute(name: str, **inputs: Any) -> Any:
         clone = by_id[f"MusicGen{name}"].PREPARE_CLASS_CLONE({"hidden_inputs": {"UNIQUE_ID": "7"}})
         with torch.inference_mode():
-            result = clone.EXECUTE_NORMALIZED(**inputs).result
+            result = clone.EXECUTE_NORMALIZED(**inputs).result or (None,)
         return result[0] if len(result) == 1 else result
 
     return execute

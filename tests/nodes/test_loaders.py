@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 
@@ -25,8 +26,63 @@ def test_the_combo_lists_the_bundled_models_first_and_sub_folders_with_forward_s
     assert names[:2] == ["bundled/musicgen-nano", "bundled/musicgen-nano-melody"]
     assert {"tiny/text", "tiny/melody", "tiny/stereo"} <= set(names)
     combo = node_list[0].GET_SCHEMA().inputs[0]
-    assert combo.options == names
+    assert combo.options[: len(names)] == names
     assert combo.default == names[0]
+
+
+def test_the_combo_ends_with_a_download_of_each_release_with_its_size_and_licence(host, node_list):
+    downloads = node_list[0].GET_SCHEMA().inputs[0].options[len(host.models()) :]
+    assert len(downloads) == 12
+    assert downloads[0] == "download facebook/musicgen-small (2.4 GB, CC-BY-NC 4.0)"
+    assert downloads[-1] == "download facebook/audiogen-medium with t5-large (6.9 GB, CC-BY-NC 4.0)"
+
+
+def test_a_download_that_was_not_chosen_to_run_touches_nothing(host, node_list, models_folder):
+    label = node_list[0].GET_SCHEMA().inputs[0].options[-1]
+    assert node_list[0].validate_inputs(model=label) is True
+    assert node_list[0].fingerprint_inputs(model=label, dtype="auto")
+    assert host.resolve_model(label) == ("audiogen-medium", models_folder / "audiogen-medium")
+    assert sorted(path.name for path in models_folder.iterdir()) == ["tiny"]
+
+
+def test_a_download_that_is_made_is_the_local_model_whatever_the_size_in_its_name(run, host, node_list, models_folder):
+    label = next(name for name in host.choices() if "musicgen-small" in name)
+    shutil.copytree(CHECKPOINTS / "hf-text", models_folder / "musicgen-small")
+    try:
+        assert label not in host.choices() and "musicgen-small" in host.choices()
+        for name in (label, "download facebook/musicgen-small (another size)", "musicgen-small"):
+            assert run("Loader", model=name, dtype="auto")[0].name == "musicgen-small"
+    finally:
+        shutil.rmtree(models_folder / "musicgen-small")
+
+
+def test_an_unknown_download_is_refused(node_list):
+    assert "does not exist" in node_list[0].validate_inputs(model="download nobody/nothing (1 GB)")
+
+
+def test_offline_a_download_tells_how_to_do_without_and_leaves_no_model(run, host, models_folder):
+    constants = importlib.import_module("huggingface_hub.constants")
+    assert constants.HF_HUB_OFFLINE
+    with pytest.raises(FileNotFoundError) as refused:
+        run("Loader", model=host.choices()[-1], dtype="auto")
+    for words in ("offline mode is on", f"facebook/audiogen-medium into {models_folder / 'audiogen-medium'}",
+                  "state_dict.bin, compression_state_dict.bin", "google-t5/t5-large into "):  # fmt: skip
+        assert words in str(refused.value)
+    assert "audiogen-medium" not in host.models()
+
+
+def test_a_name_that_differs_in_case_alone_is_found_where_it_is_clear_which_is_meant(host, models_folder):
+    assert host.resolve_model("Tiny\\Text")[0] == "tiny/text"
+    for name in ("Twin", "twin"):
+        (models_folder / name).mkdir()
+        (models_folder / name / "config.json").touch()
+    try:
+        assert host.resolve_model("twin")[0] == "twin" and host.resolve_model("Twin")[0] == "Twin"
+        with pytest.raises(ValueError, match=r"'TWIN', which does not exist; allowed are Twin, twin\."):
+            host.resolve_model("TWIN")
+    finally:
+        shutil.rmtree(models_folder / "Twin")
+        shutil.rmtree(models_folder / "twin")
 
 
 def test_a_name_saved_on_windows_is_found(host, node_list):

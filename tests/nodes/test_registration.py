@@ -15,6 +15,7 @@ IDS = [
     "MusicGenEnCodecDecode",
     "MusicGenEnCodecEncode",
     "MusicGenLoraLoader",
+    "MusicGenSaveCheckpoint",
 ]
 
 
@@ -53,6 +54,11 @@ def test_the_loader_states_the_licence_of_the_released_weights(node_list):
     assert all("CC-BY-NC 4.0" in text for text in (schema.description, schema.inputs[0].tooltip, page))
 
 
+def test_the_saver_states_that_the_licence_stays(node_list):
+    page = (ROOT / "web" / "docs" / "MusicGenSaveCheckpoint.md").read_text(encoding="utf-8")
+    assert all("CC-BY-NC 4.0" in text for text in (node_list[-1].GET_SCHEMA().description, page))
+
+
 def test_the_samplers_inputs_keep_their_order(node_list):
     ids = [part.id for part in node_list[4].GET_SCHEMA().inputs]
     sockets, optional = ["model", "positive"], ["negative", "melody", "prompt", "style", "cfg_coef_beta"]
@@ -66,5 +72,6 @@ def test_the_models_folder_joins_the_users_own_paths(comfy, host, models_folder,
     host.register_model_folder()
     host.register_model_folder()
     paths, extensions = table["musicgen"]
-    assert paths == ["/mnt/mine", str(models_folder)]
+    saved = str(Path(comfy.folder_paths.get_output_directory()) / "musicgen")
+    assert paths == ["/mnt/mine", str(models_folder), saved]
     assert extensions >= {".pt", ".safetensors", ".json"}

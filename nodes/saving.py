@@ -1,0 +1,71 @@
+"""The node that saves a model as one file."""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+from ..musicgen.loading import Components
+from ..musicgen.saving import save_checkpoint
+from . import host
+from .edges import check_parts
+from .types import CATEGORY, CodecHandle, CodecSocket, ModelHandle, ModelSocket, TextEncoderHandle, TextEncoderSocket
+
+AS_LOADED = "as loaded"
+
+
+class MusicGenSaveCheckpoint(io.ComfyNode):
+    """Model, text encoder, codec -> one file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MusicGenSaveCheckpoint",
+            display_name="MusicGen Save Checkpoint",
+            category=CATEGORY,
+            description="Saves a model with its text encoder, tokenizer and codec as one .safetensors file in the "
+            "output folder, where MusicGen Loader finds it. Patches such as LoRA are worked into the weights. The "
+            "licence of the weights stays what it was: Meta's are CC-BY-NC 4.0, no commercial use.",
+            search_aliases=["save musicgen", "export checkpoint", "convert musicgen", "merge lora"],
+            inputs=[
+                ModelSocket.Input("model", tooltip="The language model, with a LoRA or without."),
+                TextEncoderSocket.Input("text_encoder", tooltip="The text encoder of the same loader."),
+                CodecSocket.Input("codec", tooltip="The codec of the same loader."),
+                io.String.Input(
+                    "filename_prefix",
+                    default="musicgen/MusicGen",
+                    tooltip="Where to save, below ComfyUI's output folder; a number is added, and nothing is "
+                    "overwritten. MusicGen Loader lists what lies in output/musicgen after pressing R; move a file "
+                    "from elsewhere into models/musicgen.",
+                ),
+                io.Combo.Input(
+                    "dtype",
+                    options=[AS_LOADED, *host.DTYPES],
+                    default=AS_LOADED,
+                    tooltip="Number format of the language model in the file. as loaded loses nothing of the model "
+                    "at hand; fp16 and bf16 halve what was loaded as fp32; fp32 does not bring back what was lost "
+                    "in loading. The text encoder keeps its format, the codec is fp32.",
+                ),
+            ],
+            outputs=[],
+            hidden=[io.Hidden.unique_id],
+            is_output_node=True,
+        )
+
+    @classmethod
+    def execute(
+        cls, model: ModelHandle, text_encoder: TextEncoderHandle, codec: CodecHandle, filename_prefix: str, dtype: str
+    ) -> io.NodeOutput:
+        check_parts(model, text_encoder, codec)
+        parts = [handle.patcher for handle in (model, text_encoder, codec)]
+        host.load_for_saving(parts)
+        weights = {
+            "lm": host.weights_for_saving(parts[0]),
+            "text_encoder": host.weights_for_saving(parts[1], "t5"),
+            "codec": host.weights_for_saving(parts[2], "model"),
+        }
+        path = host.new_checkpoint_path(filename_prefix)
+        kind = parts[0].model.dtype if dtype == AS_LOADED else host.DTYPES[dtype]
+        components = Components(model.config, *(patcher.model for patcher in parts))
+        save_checkpoint(components, path, kind, weights=weights, on_bytes=host.ByteReporter())
+        host.show(cls.hidden.unique_id, f"saved {path.name}; MusicGen Loader: {host.model_name(path)}")
+        return io.NodeOutput()
