@@ -90,7 +90,7 @@ def transformers_config(size: str) -> Any:
 
 def write_tokenizer(folder: Path) -> None:
     """Any tokenizer: no text is read here."""
-    shutil.copy(ROOT / "models" / "musicgen-untrained" / "tokenizer.json", folder)
+    shutil.copy(ROOT / "models" / "musicgen-nano" / "tokenizer.json", folder)
 
 
 def write_hf(folder: Path, size: str) -> None:
@@ -243,14 +243,14 @@ def child(who: str, folder: Path, dtype: str) -> dict[str, float]:
     if who == "transformers":
         from transformers import MusicgenForConditionalGeneration
 
-        tiny = ROOT / "models" / "musicgen-untrained"
+        tiny = ROOT / "models" / "musicgen-nano"
         MusicgenForConditionalGeneration.from_pretrained(tiny)
         return measured(
             lambda: bytes_of([MusicgenForConditionalGeneration.from_pretrained(folder, dtype=DTYPES[dtype])])
         )
     from musicgen import load_model
 
-    load_model(ROOT / "models" / "musicgen-untrained")
+    load_model(ROOT / "models" / "musicgen-nano")
 
     def load() -> int:
         model = load_model(folder, dtype=DTYPES[dtype])

@@ -14,7 +14,7 @@ from tests.lora_files import RANK, draw_factors, kohya, merge, save
 from .conftest import ROOT, decode
 from .test_bad_input import assert_sentence
 
-BUNDLED = ROOT / "models" / "musicgen-untrained"
+BUNDLED = ROOT / "models" / "musicgen-nano"
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ def test_the_same_style_gives_the_same_sound_after_the_cache_is_gone(host, model
 
 def test_what_a_style_cannot_be_is_said_in_a_sentence(host, models):
     assert_sentence(host.fail(styled(host, audio="short.wav")), "2.00 seconds", "3 seconds")
-    assert_sentence(host.fail(styled(host, model="bundled/musicgen-untrained")), "no style condition", "style model")
+    assert_sentence(host.fail(styled(host, model="bundled/musicgen-nano")), "no style condition", "style model")
     (models / "style" / "MERT-v1-95M" / "pytorch_model.bin").rename(models / "away.bin")
     error = host.fail(styled(host))
     assert_sentence(error, "m-a-p/MERT-v1-95M", "config.json", "pytorch_model.bin", "CC-BY-NC")

@@ -25,10 +25,23 @@ def released_config(name: str) -> ModelConfig:
     )
     cross = not (melody or "style" in name)
     text_dim = 1024 if audiogen else 768
-    lm = LMConfig(dim, layers, dim // 64, 4 * dim, 4 * channels, 2048, cross, text_dim, True, 12 if melody else None)
+    lm = LMConfig(
+        dim=dim,
+        num_layers=layers,
+        num_heads=dim // 64,
+        ffn_dim=4 * dim,
+        cross_attention=cross,
+        num_codebooks=4 * channels,
+        card=2048,
+        text_dim=text_dim,
+        text_projection=True,
+        chroma_dim=12 if melody else None,
+        style_dim=512 if "style" in name else None,
+    )
     chroma = RELEASED_CHROMA if melody else None
     delays = tuple(q // channels for q in range(lm.num_codebooks))
-    return ModelConfig(name, lm, codec, {}, chroma, channels, delays, 10.0 if audiogen else 30.0)
+    window, stride = (10.0, 2.0) if audiogen else (30.0, 18.0)
+    return ModelConfig(name, lm, codec, {}, chroma, None, channels, delays, window, stride)
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=lambda release: release.name)

@@ -34,7 +34,7 @@ def loras_folder(comfy, models_folder):
 
 @pytest.fixture
 def lora_node(node_list, loras_folder):
-    return node_list[-1]
+    return next(node for node in node_list if node.GET_SCHEMA().node_id == "MusicGenLoraLoader")
 
 
 @pytest.fixture
