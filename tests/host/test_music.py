@@ -42,4 +42,4 @@ def test_the_piece_follows_the_melody_that_was_recorded_and_no_other(host):
     right, wrong = (
         chroma_similarity(audio, torch.from_numpy(song.melody).expand(4, -1), RATE).mean() for song in songs
     )
-    assert right > 0.75 and right > wrong + 0.2
+    assert right > 0.6 and right > wrong + 0.2

@@ -379,6 +379,7 @@ def _released_config(stored) -> ModelConfig:
         text_dim=text_dim,
         text_projection=True,
         chroma_dim=12 if "audio_enc_to_dec_proj.weight" in stored else None,
+        style_dim=None,
     )
     codec = golden_model("hf-text").config.codec
-    return ModelConfig("released", lm, codec, {}, None, 1, tuple(range(K)), 30.0)
+    return ModelConfig("released", lm, codec, {}, None, None, 1, tuple(range(K)), 30.0, 18.0)

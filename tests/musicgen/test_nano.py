@@ -33,7 +33,7 @@ def sampled(songs):
     """What both models make of the songs' captions, each sampled once, and what the probe hears in it."""
     heard = {}
     for path in (TEXT, MELODY):
-        audio, codes = sample(load_model(path), songs, GenerationParams(duration=SECONDS))
+        audio, codes = sample(load_model(path), songs, GenerationParams(duration=SECONDS, cfg_coef=2.0))
         heard[path] = audio, codes, score.hear(audio, RATE, load_probe())
     return heard
 
@@ -53,7 +53,9 @@ def test_what_is_sampled_is_what_was_asked_for(songs, sampled, path):
     audio, codes, heard = sampled[path]
     found = figures(score.score_requests(heard, [read_caption(caption) for caption in songs.captions]))
     assert found["drums present or not"] > 0.8 and found["bass present or not"] > 0.8
-    assert found["pulse where drums were asked"] > 0.4 and found["energy in key"] > 0.75
+    assert found["lead instrument, of 8"] > 0.6 and found["energy in key"] > 0.85
+    if path == TEXT:
+        assert found["pulse where drums were asked"] > 0.4 and found["tempo, of 6, by onsets"] > 0.7
     health = figures(score.score_health(audio, codes, 256))
     assert {value for name, value in health.items() if "clips" in name} == {0.0}
 
@@ -62,7 +64,7 @@ def test_the_melody_model_follows_its_melody_and_no_other(songs, sampled):
     audio = sampled[MELODY][0]
     right = chroma_similarity(audio, songs.melody, RATE).mean()
     wrong = chroma_similarity(audio, torch.roll(songs.melody, -1, 0), RATE).mean()
-    assert right > 0.8 and right > wrong + 0.3
+    assert right > 0.65 and right > wrong + 0.3
 
 
 @pytest.mark.parametrize("melody", [False, True], ids=["text", "melody"])
