@@ -4,7 +4,7 @@ Theory. The weights as they are kept must be written once, and the file must be 
 least memory is the bytes kept, and the least time is that of reading the file into memory that has
 just been taken (which costs the kernel about as much as the copy). What a loader adds is its mark:
 a second copy of the model, a file that is mapped and stays resident, numbers made before they are
-overwritten. Ours reads each tensor straight into the parameter, or through a buffer of 4 MiB where
+overwritten. Ours reads each tensor straight into the parameter, or through a buffer of 1 MiB where
 the format of numbers changes, and looks once at each number to see whether it is finite. The marks
 to keep are 1.15 times the bytes kept (1.3 for `.bin`), and 1.5 times the reading of the file.
 

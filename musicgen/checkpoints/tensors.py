@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 READABLE = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
-_BUFFER_BYTES = 1 << 22
+_BUFFER_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,8 @@ class TensorRecord:
                 _read_exactly(file, raw, self.path)
                 made = part if on_cpu else torch.empty_like(part, device="cpu")
                 if not direct:
-                    made.copy_(raw)
+                    # From one half precision to the other, torch is three times faster by way of the full one.
+                    made.copy_(raw.float() if raw.dtype.itemsize == made.dtype.itemsize == 2 else raw)
                 self._check_finite(raw, made, name)
                 if made is not part:
                     part.copy_(made)
