@@ -118,7 +118,7 @@ def test_weights_that_are_noise_are_refused(host, broken):
 def test_weights_of_another_model_are_refused_by_the_names_that_do_not_fit(host, broken):
     folder = broken("other")
     shutil.copyfile(BUNDLED / "musicgen-nano-melody" / "model.safetensors", folder / "model.safetensors")
-    assert_sentence(host.fail(host.workflow("text_to_music", model="other")), "does not fit its config.json")
+    assert_sentence(host.fail(host.workflow("text_to_music", model="other")), "does not fit its configuration")
 
 
 def test_a_folder_without_weights_is_refused(host, broken):
