@@ -126,7 +126,7 @@ def _build(
     try:
         with torch.device("meta"):
             plan = LMModel(config.lm, nn, device="meta", dtype=dtype)
-            lm = LMModel(config.lm, operations, device="meta", dtype=dtype)
+            lm = plan if operations is nn else LMModel(config.lm, operations, device="meta", dtype=dtype)
             text_encoder = TextEncoder(config.text_encoder, tokenizer, text_dtype)
             codec = EnCodec(config.codec, config.audio_channels)
             style = None if config.style is None else StyleConditioner(config.style, missing=checkpoint.without_mert)
