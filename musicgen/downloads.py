@@ -183,7 +183,7 @@ class _Run:
     def _make(self, plan: _Plan) -> None:
         from huggingface_hub.utils import WeakFileLock
 
-        plan.temporary.mkdir(parents=True, exist_ok=True)
+        plan.temporary.parent.mkdir(parents=True, exist_ok=True)
         # Another server, or a cancelled attempt that still waits for its last bytes, may be at the same folder.
         with WeakFileLock(plan.temporary.parent / f"{plan.target.name}.lock"):
             self._check()
