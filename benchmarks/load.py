@@ -31,7 +31,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -41,6 +40,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
+from measuring import Anonymous, finish, status  # noqa: E402
 
 SIZES = {"tiny": (128, 2, 2), "small": (1024, 24, 16), "medium": (1536, 48, 24), "large": (2048, 48, 32)}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -188,27 +188,6 @@ def write_t5(folder: Path, hf: Path) -> None:
     write_safetensors(folder / "model.safetensors", mine)
 
 
-def status(field: str) -> int:
-    """A figure of this process's memory, in bytes."""
-    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith(field + ":"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/self/status has no {field}")
-
-
-class Anonymous(threading.Thread):
-    """Watches the memory that is no file's, every few milliseconds."""
-
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.peak, self.over = 0, threading.Event()
-
-    def run(self) -> None:
-        """Look, until it is over."""
-        while not self.over.wait(0.005):
-            self.peak = max(self.peak, status("RssAnon"))
-
-
 def measured(load: Any) -> dict[str, float]:
     """Run a load whose result has a number of bytes; memory beyond what was resident before, and seconds."""
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
@@ -347,7 +326,7 @@ def main() -> None:
     for size in options.models:
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
             rows += measure(size, Path(folder), not options.without_transformers, options.repeats)
-    print(json.dumps({"benchmark": "load", "torch": torch.__version__, "rows": rows}))
+    finish("load", rows)
 
 
 if __name__ == "__main__":
