@@ -37,9 +37,10 @@ class KVCache:
 
 @dataclass(frozen=True)
 class CrossCache:
-    """Keys and values of one cross-attention layer, and which condition rows count.
+    """Keys and values of one cross-attention layer, and which of a condition's vectors count.
 
-    keys, values `[rows, heads, n, head_dim]`; mask bool `[rows, 1, 1, n]` or None for all.
+    keys, values `[rows, heads, n, head_dim]`; mask bool `[rows, 1, 1, n]` or None for all. Rows of
+    the batch beyond these have no condition: cross-attention adds exactly nothing to them.
     """
 
     keys: Tensor

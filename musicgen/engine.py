@@ -29,7 +29,8 @@ class Conditions:
     """Condition tensors of all rows. Rows stand group by group: row = group x batch + item.
 
     groups: how many conditions each item is decoded under at once (guidance has two).
-    cross `[rows, n, dim]` with cross_mask bool `[rows, n]`, True = counts: cross-attention models.
+    cross `[r, n, dim]` with cross_mask bool `[r, n]`, True = counts: cross-attention models; the rows
+    beyond r, or all without it, have the null condition.
     prefix `[rows, p, dim]`, each row's prefix_lengths last entries count: prepend models.
     """
 

@@ -1,7 +1,7 @@
 """Fuse conditions into rows: text, melody and style, projected, one row per condition group and batch item.
 
 Where a row has no text it gets the null condition: for cross-attention one zero row, which adds
-exactly nothing; for prepend models as many zero rows as the text that it is guided against, since
+exactly nothing, or no row at all; for prepend models as many zero rows as the text that it is guided against, since
 there zeros are attended and the codes' positions count from the prefix on. A style's null condition
 is zero rows likewise; a melody's is the chroma of no melody.
 """
@@ -87,6 +87,11 @@ def _project_texts(
 
 def _fuse_cross(lm: LMModel, texts: list[list[Tensor | None]], device: torch.device) -> Conditions:
     rows = [text for group in texts for text in group]
+    # Cross-attention is left out for the null rows, which stand last, since it would add nothing to them.
+    while rows and rows[-1] is None:
+        rows.pop()
+    if not rows:
+        return Conditions(len(texts))
     lengths = [1 if text is None else text.shape[0] for text in rows]
     cross, mask = _project_texts(lm, rows, lengths, device)
     mask[[row for row, text in enumerate(rows) if text is None], 0] = True

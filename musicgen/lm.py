@@ -33,6 +33,7 @@ class LMModel(nn.Module):
         super().__init__()
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.config = config
+        self.operations = operations
         self.dtype = dtype or torch.get_default_dtype()
         # One table for all codebooks, card + 1 rows each: a single lookup per step.
         self.embedding = operations.Embedding(config.num_codebooks * (config.card + 1), config.dim, **factory)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,13 @@ from .codec import EnCodec
 from .conditioning.style import Mert, StyleConditioner
 from .conditioning.text import TextEncoder, load_tokenizer, restore_tokenizer
 from .config import ModelConfig
+from .cpu_linear import quick_operations, reads_float16, reads_int8
 from .lm import LMModel
 
+logger = logging.getLogger("musicgen")
+
 LM_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+_CHOICES = (None, *LM_DTYPES, torch.int8)
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,7 @@ class Components:
 def load_components(
     path: str | Path,
     *,
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     text_dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
     operations: Any = nn,
@@ -48,7 +53,10 @@ def load_components(
 ) -> Components:
     """Load the model at `path`: a folder in the layout of Hugging Face or audiocraft, an audiocraft or a single file.
 
-    dtype: of the language model. text_dtype: of T5, float32 or bfloat16. The codec is always
+    dtype: of the language model. None computes in float32 and keeps weights in float16 where that
+    loses nothing of them and the CPU is quick at it; torch.int8 computes in float32 with weights
+    rounded to int8, on a CPU. A processor that is not quick at it gets float32 weights, and a
+    warning where int8 was asked for. text_dtype: of T5, float32 or bfloat16. The codec is always
     float32. operations: where the language model's leaves come from. An audiocraft model lacks its
     text encoder, and may lack its codec: text_encoder_from and codec_from say where these are; else
     they are looked for beside the model, in the folders `search`, and in the local Hugging Face
@@ -56,10 +64,9 @@ def load_components(
     Nothing of a file is run and nothing is fetched. Raises FileNotFoundError and ValueError saying
     what is wrong with which file.
     """
-    if dtype not in LM_DTYPES:
-        raise ValueError(f"dtype is {dtype}; allowed are float32, bfloat16 and float16.")
+    storage = _storage(dtype, torch.device(device))
     checkpoint = open_checkpoint(path, codec_from, text_encoder_from, search)
-    plan, built = _build(checkpoint, dtype, text_dtype, operations)
+    plan, built = _build(checkpoint, storage.computed, text_dtype, storage.operations(operations))
     modules = {"lm": built.lm, "text": built.text_encoder.t5, "codec": built.codec.model}
     if built.style is not None:
         modules["style"] = built.style
@@ -70,7 +77,11 @@ def load_components(
     mert = None if checkpoint.mert is None else load_mert(checkpoint.mert, device)
     # T5 uses one embedding under two names.
     recipes["text"].pop(EMBEDDING_AGAIN, None)
-    filled = {name: _read(recipes[name], shapes[name], part.stored, device) for name, part in parts.items()}
+    matrices = {f"{name}.weight" for name, module in plan.named_modules() if _is_plain_product(module)}
+    filled = {
+        name: _read(recipes[name], shapes[name], part.stored, device, storage, matrices if name == "lm" else set())
+        for name, part in parts.items()
+    }
     filled["text"][EMBEDDING_AGAIN] = filled["text"][EMBEDDING]
     _add_training_state(filled["codec"], shapes["codec"], device)
     for name, module in modules.items():
@@ -126,7 +137,7 @@ def _build(
     try:
         with torch.device("meta"):
             plan = LMModel(config.lm, nn, device="meta", dtype=dtype)
-            lm = plan if operations is nn else LMModel(config.lm, operations, device="meta", dtype=dtype)
+            lm = LMModel(config.lm, operations, device="meta", dtype=dtype)
             text_encoder = TextEncoder(config.text_encoder, tokenizer, text_dtype)
             codec = EnCodec(config.codec, config.audio_channels)
             style = None if config.style is None else StyleConditioner(config.style, missing=checkpoint.without_mert)
@@ -147,14 +158,57 @@ def _check(
 
 
 def _read(
-    recipes: Mapping[str, Recipe], shapes: Mapping[str, Tensor], stored: StoredTensors, device: torch.device | str
+    recipes: Mapping[str, Recipe],
+    shapes: Mapping[str, Tensor],
+    stored: StoredTensors,
+    device: torch.device | str,
+    storage: _Storage | None = None,
+    matrices: Collection[str] = (),
 ) -> dict[str, Tensor]:
-    """Make each parameter, one after the other: there is never a second copy of the model."""
+    """Make each parameter, one after the other: there is never a second copy of the model. Matrices may be narrower."""
     made = {}
     for name, recipe in recipes.items():
-        made[name] = torch.empty(shapes[name].shape, dtype=shapes[name].dtype, device=device)
+        shape = shapes[name]
+        if storage is not None and storage.narrow and name in matrices:
+            made[name] = torch.empty(shape.shape, dtype=torch.float16, device=device)
+            if stored.make(recipe, made[name], exact=not storage.int8):
+                continue
+        made[name] = torch.empty(shape.shape, dtype=shape.dtype, device=device)
         stored.make(recipe, made[name])
     return made
+
+
+@dataclass(frozen=True)
+class _Storage:
+    """How the language model's matrices are kept. narrow: in float16, where that is exact or int8 is wanted."""
+
+    computed: torch.dtype
+    narrow: bool = False
+    int8: bool = False
+
+    def operations(self, base: Any) -> Any:
+        return quick_operations(base, int8=self.int8) if self.computed == torch.float32 else base
+
+
+def _storage(dtype: torch.dtype | None, device: torch.device) -> _Storage:
+    if dtype not in _CHOICES:
+        raise ValueError(
+            f"dtype is {dtype}; allowed are float32, bfloat16, float16, int8, and None for what suits the weights."
+        )
+    if dtype == torch.int8 and device.type != "cpu":
+        raise ValueError(f"dtype is int8 on {device.type}; allowed is int8 on a CPU, so choose bfloat16 or float16.")
+    if dtype == torch.int8 and not reads_int8():
+        logger.warning("This processor has no quick int8 product; the model is loaded as if dtype were left open.")
+        dtype = None
+    if dtype == torch.int8:
+        return _Storage(torch.float32, narrow=True, int8=True)
+    if dtype is None:
+        return _Storage(torch.float32, narrow=device.type == "cpu" and reads_float16())
+    return _Storage(dtype)
+
+
+def _is_plain_product(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear) and module.bias is None
 
 
 def _add_training_state(made: dict[str, Tensor], shapes: Mapping[str, Tensor], device: torch.device | str) -> None:

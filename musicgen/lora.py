@@ -71,7 +71,7 @@ def read_lora(path: str | Path, config: ModelConfig) -> LoRA:
 def merged_lm(lm: LMModel, lora: LoRA, strength: float = 1.0) -> LMModel:
     """A model with the LoRA in its weights; weights that it leaves alone are shared with `lm`, which stays as it is.
 
-    Changes are computed in float32 and rounded once to the model's dtype.
+    Changes are computed in float32 and rounded once, to the format that the weight is kept in.
     """
     if not math.isfinite(strength):
         raise ValueError(f"strength is {strength}; allowed is a finite number.")
@@ -82,7 +82,7 @@ def merged_lm(lm: LMModel, lora: LoRA, strength: float = 1.0) -> LMModel:
     state = lm.state_dict()
     for name, of_parameter in changes.items():
         state[name] = _changed(state[name], of_parameter, strength)
-    merged = LMModel(lm.config, device="meta", dtype=lm.dtype)
+    merged = LMModel(lm.config, lm.operations, device="meta", dtype=lm.dtype)
     merged.load_state_dict(state, strict=True, assign=True)
     return merged.eval().requires_grad_(False)
 

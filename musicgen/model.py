@@ -134,15 +134,17 @@ def load_model(
     path: str | Path,
     *,
     device: torch.device | str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype | None = None,
     codec_from: str | Path | None = None,
     text_encoder_from: str | Path | None = None,
     search: Sequence[str | Path] = (),
 ) -> MusicGen:
     """Load a model in the layout of Hugging Face or audiocraft onto a device.
 
-    dtype: of the language model; the text encoder follows it but never runs in float16, the codec
-    is float32. codec_from, text_encoder_from, search: where to find what the model does not hold, as
+    dtype: of the language model: None computes in float32, over float16 weights where those hold the
+    checkpoint's exactly; float32, bfloat16 and float16 are as they say, and int8 rounds the weights
+    on a CPU. The text encoder is bfloat16 with bfloat16, else float32, and the codec float32.
+    codec_from, text_encoder_from, search: where to find what the model does not hold, as
     :func:`load_components` has them. Raises FileNotFoundError and ValueError saying what is wrong
     with which file.
     """

@@ -94,10 +94,12 @@ class TransformerLayer(nn.Module):
         self.ffn_out = operations.Linear(config.ffn_dim, config.dim, bias=False, **factory)
 
     def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None, cross: CrossCache | None) -> Tensor:
-        """x `[rows, n, dim]` -> `[rows, n, dim]`; without cross, cross-attention is left out."""
+        """x `[rows, n, dim]` -> `[rows, n, dim]`; cross-attention is left out for rows that cross has not."""
         x = x + self.self_attn(self.norm_self(x), mask, cache)
         if cross is not None:
-            x = x + self.cross_attn(self.norm_cross(x), cross)
+            led = x[: len(cross.keys)]
+            led = led + self.cross_attn(self.norm_cross(led), cross)
+            x = led if len(led) == len(x) else torch.cat([led, x[len(led) :]])
         return x + self.ffn_out(F.gelu(self.ffn_in(self.norm_ffn(x))))
 
 

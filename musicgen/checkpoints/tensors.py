@@ -43,9 +43,10 @@ class TensorRecord:
         offset = self.offset + first * step * self.dtype.itemsize
         return replace(self, offset=offset, shape=(last - first, *self.shape[1:]))
 
-    def read_into(self, out: Tensor, name: str) -> None:
+    def read_into(self, out: Tensor, name: str, *, exact: bool = False) -> bool:
         """Fill a contiguous tensor of the same shape, converting to its dtype and device.
 
+        exact: give up at the first number that its dtype cannot hold; returns whether all are there.
         Raises ValueError when the file ends early, or holds no finite floating-point numbers.
         """
         if self.dtype not in READABLE:
@@ -54,19 +55,20 @@ class TensorRecord:
                 f"{', '.join(map(_short, READABLE))}, so fetch the model in one of these."
             )
         if not out.numel():
-            return
+            return True
         try:
             if self.stride is None:
-                self._fill(out.view(-1), name)
-            else:
-                extent = 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
-                scattered = torch.empty(extent, dtype=self.dtype)
-                self._fill(scattered, name)
-                out.copy_(scattered.as_strided(self.shape, self.stride))
+                return self._fill(out.view(-1), name, exact)
+            extent = 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
+            scattered = torch.empty(extent, dtype=self.dtype)
+            self._fill(scattered, name)
+            ordered = scattered.as_strided(self.shape, self.stride)
+            out.copy_(ordered)
+            return not exact or _equal(ordered, out)
         except OSError as error:
             raise ValueError(f"{self.path} cannot be read ({error}); fetch it again.") from error
 
-    def _fill(self, flat: Tensor, name: str) -> None:
+    def _fill(self, flat: Tensor, name: str, exact: bool = False) -> bool:
         step = _BUFFER_BYTES // self.dtype.itemsize
         on_cpu = flat.device.type == "cpu"
         direct = on_cpu and flat.dtype == self.dtype
@@ -80,9 +82,12 @@ class TensorRecord:
                 if not direct:
                     # From one half precision to the other, torch is three times faster by way of the full one.
                     made.copy_(raw.float() if raw.dtype.itemsize == made.dtype.itemsize == 2 else raw)
+                if exact and not (direct or _equal(raw, made)):
+                    return False
                 self._check_finite(raw, made, name)
                 if made is not part:
                     part.copy_(made)
+        return True
 
     def _check_finite(self, raw: Tensor, made: Tensor, name: str) -> None:
         if _is_finite(made):
@@ -93,6 +98,11 @@ class TensorRecord:
                 "load the model in float32 or bfloat16."
             )
         raise ValueError(f"{self.path}: tensor {name} holds numbers that are not finite; fetch the file again.")
+
+
+def _equal(stored: Tensor, made: Tensor) -> bool:
+    wide = torch.promote_types(stored.dtype, torch.float32)
+    return torch.equal(stored.to(wide), made.to(wide))
 
 
 def _is_finite(numbers: Tensor) -> bool:
@@ -170,23 +180,25 @@ class StoredTensors:
                 "it is damaged, so fetch it again."
             )
 
-    def make(self, recipe: Recipe, out: Tensor) -> None:
-        """Fill `out` by a recipe, one stored tensor at a time, converting to its dtype and device."""
+    def make(self, recipe: Recipe, out: Tensor, *, exact: bool = False) -> bool:
+        """Fill `out` by a recipe, one stored tensor at a time, converting to its dtype and device.
+
+        exact: as :meth:`TensorRecord.read_into` has it, for all but weight norms.
+        """
         if recipe.how == "weight_norm":
             magnitude, direction = (self._whole(name) for name in recipe.sources)
             made = torch._weight_norm(direction, magnitude, 0)
             if not _is_finite(made):
                 raise ValueError(f"{self.where}: {recipe.sources[1]} has no direction; fetch the file again.")
             out.copy_(made)
-            return
+            return True
         if recipe.how == "copy":
             record, (first, last, of) = self.records[recipe.sources[0]], recipe.share
             if of > 1:
                 record = record.rows(record.shape[0] * first // of, record.shape[0] * last // of)
-            record.read_into(out, recipe.sources[0])
-            return
-        for name, part in zip(recipe.sources, out.chunk(len(recipe.sources)), strict=True):
-            self.records[name].read_into(part, name)
+            return record.read_into(out, recipe.sources[0], exact=exact)
+        parts = zip(recipe.sources, out.chunk(len(recipe.sources)), strict=True)
+        return all(self.records[name].read_into(part, name, exact=exact) for name, part in parts)
 
     def _whole(self, name: str) -> Tensor:
         tensor = torch.empty(self.records[name].shape, dtype=torch.float32)
