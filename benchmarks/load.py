@@ -36,11 +36,9 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402
-from measuring import Anonymous, finish, status  # noqa: E402
+import torch
+from measuring import ROOT, Anonymous, finish, status
 
 SIZES = {"tiny": (128, 2, 2), "small": (1024, 24, 16), "medium": (1536, 48, 24), "large": (2048, 48, 32)}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

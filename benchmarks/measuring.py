@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import platform
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # the benchmarks run as scripts, which see only their own folder
 
 _BLOCK_BYTES = 1 << 30
 

@@ -21,7 +21,7 @@ from torch import Tensor
 _PARTS = 16
 _FEW_ROWS = 32
 _SMALL = 1 << 20
-_PADDING = 8
+_ENDS = torch.tensor([[-1.0, *[1.0] * 7]])
 
 
 @cache
@@ -58,7 +58,7 @@ def pack_float16(weight: Tensor) -> Any:
 
 def pack_int8(weight: Tensor) -> Any:
     """Round `[outputs, inputs]` to int8, one scale per output, and put it into the order of its product."""
-    numbers = torch.nn.functional.pad(weight.float(), (0, _PADDING))
+    numbers = torch.nn.functional.pad(weight.float(), (0, _ENDS.shape[1]))
     scales = (numbers.abs().amax(dim=1) / 127).clamp_min(torch.finfo(torch.float32).tiny)
     zeros = torch.zeros(len(scales), dtype=torch.long)
     return torch.ops.quantized.linear_prepack(torch.quantize_per_channel(numbers, scales, zeros, 0, torch.qint8), None)
@@ -75,9 +75,7 @@ def int8_product(x: Tensor, packed: Any) -> Tensor:
     """The int8 product of x `[rows, inputs]`. It would round all rows by what is largest in any of them; here each
     row is first brought to the range of -1 to 1, and columns of weight 0 hold both ends, so that rows stay apart."""
     largest = torch.linalg.vector_norm(x, torch.inf, dim=1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
-    ends = x.new_ones(1, _PADDING)
-    ends[:, 0] = -1.0
-    padded = torch.cat([x / largest, ends.expand(len(x), -1)], dim=1)
+    padded = torch.cat([x / largest, _ENDS.expand(len(x), -1)], dim=1)
     # The inputs get 7 bits: pairs of 8-bit products overflow on processors without VNNI.
     return torch.ops.quantized.linear_dynamic(padded, packed, True).mul_(largest)
 

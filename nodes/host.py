@@ -35,6 +35,7 @@ FOLDER = "musicgen"
 LORA_FOLDER = "loras"
 BUNDLED = "bundled"
 DEFAULT_MODEL = "bundled/musicgen-nano"
+AUTO, INT8 = "auto", "int8"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 _BUNDLED_DIRECTORY = Path(__file__).resolve().parent.parent / "models"
@@ -194,11 +195,18 @@ def new_checkpoint_path(prefix: str) -> Path:
 # Memory management
 
 
-def lm_dtype(choice: str) -> torch.dtype:
-    """A number format of the loader's combo -> torch dtype."""
-    if choice != "auto":
-        return DTYPES[choice]
+def lm_dtype(choice: str, node_id: str | None = None) -> torch.dtype | None:
+    """A number format of the loader's combo -> torch dtype, None for float32 over what the weights are kept in best."""
     device = mm.get_torch_device()
+    on_cpu = device.type == "cpu"
+    if choice == INT8 and not on_cpu:
+        say(node_id, f"int8 is for the CPU and this runs on {device.type}: the model is loaded as auto.")
+    elif choice == INT8:
+        return torch.int8
+    elif choice != AUTO:
+        return DTYPES[choice]
+    if on_cpu:
+        return None
     if mm.should_use_bf16(device):
         return torch.bfloat16
     return torch.float16 if mm.should_use_fp16(device) else torch.float32

@@ -50,6 +50,9 @@ def _score_songs(songs: Songs, reference: Hearing, probe: Probe) -> Columns:
     return {"chance": chance, "songs": original + score.score_health(songs.audio)}
 
 
+DTYPES = {"auto": None, "fp32": torch.float32, "int8": torch.int8}
+
+
 def _score_codec(model: MusicGen, songs: Songs, reference: Hearing, probe: Probe) -> list[score.Figure]:
     audio, codes = reconstruct(model.codec, songs.audio)
     heard = score.hear(audio, SAMPLE_RATE, probe)
@@ -89,7 +92,7 @@ def run_score(args: argparse.Namespace) -> None:
     reference = score.hear(Songs("valid", args.clips, args.seconds).audio, SAMPLE_RATE, probe)
     columns = _score_songs(songs, reference, probe)
     for path in args.model:
-        model = load_model(path)
+        model = load_model(path, dtype=DTYPES[args.dtype])
         columns[f"{path.name}, codec only"] = _score_codec(model, songs, reference, probe)
         if not args.codec_only:
             columns |= _score_samples(path.name, model, songs, reference, probe, args)
@@ -153,6 +156,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     scores = commands.add_parser("score", help="print one table of all measures")
     scores.add_argument("--model", type=Path, action="append", default=[], help="a model folder; may be repeated")
+    scores.add_argument("--dtype", choices=DTYPES, default="auto", help="what the language model is loaded as")
     scores.add_argument("--codec-only", action="store_true", help="leave out what the models sample")
     scores.add_argument("--clips", type=int, default=128, help="clips per figure")
     scores.add_argument("--clap", type=Path, help="a CLAP model folder in transformers' layout")

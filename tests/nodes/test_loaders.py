@@ -125,6 +125,22 @@ def test_the_dtype_is_that_of_the_language_model_alone(run, choice, dtype):
         assert {p.dtype for p in handle.patcher.model.parameters()} == {torch.float32}
 
 
+@pytest.mark.parametrize("choice", ["auto", "int8"])
+def test_on_a_cpu_auto_and_int8_keep_matrices_that_allow_it_in_float16(run, host, choice):
+    module = run("Loader", model=host.DEFAULT_MODEL, dtype=choice)[0].patcher.model
+    assert module.dtype == torch.float32
+    assert module.head.weight.dtype == torch.float16
+    assert module.out_norm.weight.dtype == torch.float32
+
+
+def test_int8_where_there_is_a_gpu_says_that_it_is_for_the_cpu(host, monkeypatch, caplog):
+    # No GPU exists here: only the host's answer of where it computes is another.
+    monkeypatch.setattr(host.mm, "get_torch_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(host.mm, "should_use_bf16", lambda device: True)
+    assert host.lm_dtype("int8") == host.lm_dtype("auto") == torch.bfloat16
+    assert "int8 is for the CPU and this runs on cuda" in caplog.text
+
+
 def test_every_bundled_model_loads(run, host):
     for name in (name for name in host.models() if name.startswith("bundled/")):
         model, _, codec = run("Loader", model=name, dtype="auto")

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.lora_files import RANK, draw_factors, kohya, merge, peft, save
 
@@ -164,6 +165,24 @@ def test_samplers_with_and_without_a_lora_in_one_graph_are_right_in_both_orders(
         assert torch.equal(codes["tuned"], wanted["merged"])
         assert torch.equal(codes["plain"], sample_with(run("Loader", model="tiny/text", dtype="auto")[0]))
         assert not torch.equal(codes["plain"], codes["tuned"])
+
+
+@pytest.mark.parametrize("dtype", ["auto", "int8"])
+def test_weights_that_are_read_in_another_order_follow_the_lora_and_come_back(
+    run, models_folder, with_lora, sample_with, dtype
+):
+    folder = models_folder / "halved"
+    shutil.copytree(CHECKPOINTS / "hf-text", folder, dirs_exist_ok=True)
+    halved = {name: weight.half().float() for name, weight in load_file(folder / "model.safetensors").items()}
+    save_file(halved, folder / "model.safetensors", {"format": "pt"})
+    plain = run("Loader", model="halved", dtype=dtype)[0]
+    first = {"plain": sample_with(plain), "tuned": sample_with(with_lora(plain))}
+    assert not torch.equal(first["plain"], first["tuned"])
+    fresh = run("Loader", model="halved", dtype=dtype)[0]
+    tuned = with_lora(fresh)
+    for model, wanted in ((tuned, "tuned"), (fresh, "plain"), (tuned, "tuned"), (plain, "plain")):
+        assert torch.equal(sample_with(model), first[wanted])
+    shutil.rmtree(folder)
 
 
 def test_the_codec_may_run_between_two_samplers(run, load, with_lora, sample_with, sample, encode):

@@ -1,0 +1,205 @@
+"""Steps per second of the language model, beside transformers and a model of audiocraft, and beside the memory's speed.
+
+Theory. At batch 1 a step multiplies two rows (guidance has two) by every weight: 14 d^2 numbers a
+layer, with keys and values of the condition kept, and the heads; and it reads the keys and values
+of all positions before it. That is two multiplications for each number read, so a step lasts as
+long as the reading. The limit is the memory's bytes per second, which is measured here first (on
+a CPU as a sum over 1 GiB), and `limit` is the share of it that a contender's own bytes come to.
+
+A piece of 30 s has 1,503 steps, and a step late in the piece reads a longer cache. Contenders are
+measured at seven positions, in turns, round after round, and the mean over the piece is that of the
+straight lines between them. A ratio is taken within each round, so that what disturbs the machine
+disturbs both. Each step embeds, runs all layers, guides and draws; a generation's preparation and
+progress reports are left out. `--whole SECONDS` runs whole generations of our contenders as well.
+
+    python benchmarks/decode.py small --rounds 10
+    python benchmarks/decode.py small --device cuda --whole 30
+
+prints a table and one line of JSON for machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import warnings
+from typing import Any
+
+import torch
+from measuring import bandwidth, finish, seconds, spread
+from peers import Audiocraft, Transformers
+from torch import Tensor
+
+from models import SIZES, build_lm, model_config, random_weights, text_condition
+from musicgen.config import GenerationParams, ModelConfig
+from musicgen.engine import CachedDecoder
+from musicgen.fuser import fuse
+from musicgen.generation import generate_codes
+from musicgen.lm import LMModel
+from musicgen.sampling import exponential_noise, guide, sample_codes
+
+STEPS = 1503
+POSITIONS = (4, 250, 500, 750, 1000, 1250, 1480)
+CPU = {"ours": None, "ours fp32": torch.float32, "ours int8": torch.int8}
+CUDA = {"ours bf16": torch.bfloat16, "ours fp16": torch.float16}
+BYTES = {None: 2, torch.int8: 1, torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
+
+
+class Ours:
+    """A step of this library."""
+
+    def __init__(self, lm: LMModel, config: ModelConfig, batch: int, cache: list[Tensor], device: str) -> None:
+        self.lm, self.config, self.batch, self.device = lm, config, batch, torch.device(device)
+        conditions = fuse(lm, [text_condition(), None], batch, self.device, led=[False, False])
+        self.decoder = CachedDecoder(lm, conditions, batch, STEPS + 1, self.device)
+        for own, given in zip(self.decoder.caches, cache, strict=True):
+            own.keys.copy_(given[0])
+            own.values.copy_(given[1])
+        self.sequence = torch.zeros(batch, config.num_codebooks, STEPS + 2, dtype=torch.long, device=self.device)
+        self.generators = [torch.Generator().manual_seed(i) for i in range(batch)]
+
+    def reset(self, position: int) -> None:
+        """Pretend that so many positions are decoded."""
+        for cache in self.decoder.caches:
+            cache.length = position
+        self.decoder.columns = position
+
+    def step(self) -> None:
+        """Decode one column."""
+        column = self.decoder.columns + 1
+        logits = self.decoder.next_logits(self.sequence, column)
+        noise = exponential_noise(self.generators, self.config.num_codebooks, self.config.card).to(self.device)
+        self.sequence[:, :, column] = sample_codes(guide(logits[0], logits[1], 3.0), noise, top_k=250)
+
+
+def random_cache(config: ModelConfig, batch: int, dtype: torch.dtype, device: str) -> list[Tensor]:
+    """Keys and values `[2, rows, heads, STEPS + 1, head_dim]` of every layer."""
+    shape = (2, 2 * batch, config.lm.num_heads, STEPS + 1, config.lm.dim // config.lm.num_heads)
+    return [torch.randn(shape, dtype=dtype, device=device) for _ in range(config.lm.num_layers)]
+
+
+def contenders(options: argparse.Namespace, config: ModelConfig, weights: dict[str, Tensor]) -> dict[str, Any]:
+    """Everything that is measured, by name."""
+    dtypes = CPU if options.device == "cpu" else CUDA
+    peer_dtype = torch.float32 if options.device == "cpu" else torch.bfloat16
+    cache = random_cache(config, options.batch, peer_dtype, options.device)
+    made: dict[str, Any] = {}
+    for name, dtype in dtypes.items():
+        lm = build_lm(options.size, weights, dtype, options.device)
+        made[name] = Ours(lm, config, options.batch, cache, options.device)
+    if not options.without_peers:
+        for name, kind in {"transformers": Transformers, "audiocraft-like": Audiocraft}.items():
+            made[name] = kind(config, weights, options.batch, cache, peer_dtype, options.device)
+    return made
+
+
+def measure(made: dict[str, Any], rounds: int, device: str) -> dict[str, list[list[float]]]:
+    """Seconds of a step, per contender, round and position, after a round that does not count."""
+    samples: dict[str, list[list[float]]] = {name: [] for name in made}
+    for _ in range(rounds + 1):
+        for name in made:
+            samples[name].append([])
+        for position in POSITIONS:
+            for name, contender in made.items():
+                contender.reset(position)
+                contender.step()
+                samples[name][-1].append(min(seconds(contender.step, device) for _ in range(2)))
+    return {name: found[1:] for name, found in samples.items()}
+
+
+def mean_over_piece(row: list[float]) -> float:
+    """The mean step of a piece, by straight lines between the positions that were measured."""
+    at = [0, *POSITIONS[1:-1], STEPS]
+    return sum((b - a) * (s + t) / 2 for a, b, s, t in zip(at, at[1:], row, row[1:], strict=False)) / STEPS
+
+
+def bytes_per_step(config: ModelConfig, weight: int, number: int, batch: int) -> float:
+    """What a step has to read on an average: weights and cache."""
+    lm = config.lm
+    weights = weight * (14 * lm.dim**2 * lm.num_layers + lm.num_codebooks * lm.card * lm.dim)
+    return weights + number * 2 * lm.num_layers * 2 * batch * lm.dim * STEPS / 2
+
+
+def report(
+    options: argparse.Namespace, config: ModelConfig, samples: dict[str, list[list[float]]]
+) -> list[dict[str, Any]]:
+    """Print the table; its rows."""
+    limit = bandwidth(options.device)
+    dtypes = CPU | CUDA
+    means = {name: [mean_over_piece(row) for row in found] for name, found in samples.items()}
+    print(f"memory {limit / 1e9:.1f} GB/s; {options.size}, batch {options.batch}, mean over 30 s\n")
+    headings = f"{'ms/step: least, middle, largest':>34}{'steps/s':>9}{'x real':>8}{'limit':>7}"
+    print(f"{'':16}{headings}  times transformers, times audiocraft")
+    rows = []
+    for name, found in means.items():
+        middle = statistics.median(found)
+        number = 4 if options.device == "cpu" else 2
+        weight = BYTES[dtypes[name]] if name in dtypes else number
+        share = bytes_per_step(config, weight, number, options.batch) / limit / middle
+        row = {"contender": name, "ms": [1e3 * s for s in found], "limit": share, "steps_per_second": 1 / middle}
+        text = ""
+        for peer in ("transformers", "audiocraft-like"):
+            if peer in means and name in dtypes:
+                ratios = [theirs / ours for theirs, ours in zip(means[peer], found, strict=True)]
+                row[f"times_{peer}"] = ratios
+                text += f"  {spread(ratios)}"
+        rows.append(row)
+        rate = options.batch / middle / config.frame_rate
+        print(f"{name:16}{spread(found, 1e3):>34}{1 / middle:9.1f}{rate:8.2f}{share:7.0%}{text}", flush=True)
+    print("\nms/step at position " + " ".join(f"{p:>7}" for p in POSITIONS))
+    for name, found in samples.items():
+        middles = [1e3 * statistics.median(column) for column in zip(*found, strict=True)]
+        print(f"{name:20}" + " ".join(f"{m:7.1f}" for m in middles))
+    return rows
+
+
+def whole(options: argparse.Namespace, config: ModelConfig, made: dict[str, Any]) -> list[dict[str, Any]]:
+    """Whole generations, preparation and progress reports included."""
+    params = GenerationParams(options.whole)
+    rows = []
+    for name, contender in made.items():
+        if not isinstance(contender, Ours):
+            continue
+
+        def run(lm: LMModel = contender.lm) -> None:
+            generate_codes(
+                lm, config, [text_condition()], params, batch_size=options.batch, device=options.device, on_step=len_
+            )
+
+        run()
+        taken = seconds(run, options.device)
+        rate = options.batch * options.whole / taken
+        print(f"{name:16} {options.whole:g} s in {taken:.2f} s, {rate:.2f} x real time")
+        rows.append({"contender": name, "whole": options.whole, "seconds": taken})
+    return rows
+
+
+def len_(_: Any) -> None:
+    """A progress report that nobody reads."""
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("size", nargs="?", choices=SIZES, default="small")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--batch", type=int, default=1, help="pieces at once")
+    parser.add_argument("--rounds", type=int, default=5, help="samples of each position")
+    parser.add_argument("--threads", type=int, help="threads of torch; its own choice by default")
+    parser.add_argument("--without-peers", action="store_true", help="measure only this library")
+    parser.add_argument("--whole", type=float, default=0.0, help="also run whole generations of so many seconds")
+    options = parser.parse_args()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    warnings.filterwarnings("ignore", category=UserWarning)
+    config = model_config(options.size)
+    with torch.inference_mode():
+        made = contenders(options, config, random_weights(options.size))
+        samples = measure(made, options.rounds, options.device)
+        rows = report(options, config, samples)
+        rows += whole(options, config, made) if options.whole else []
+    finish("decode", rows, size=options.size, batch=options.batch, device=options.device)
+
+
+if __name__ == "__main__":
+    main()
