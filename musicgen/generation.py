@@ -22,6 +22,7 @@ from .guidance import Branches, guidance, plan_branches
 from .lm import LMModel
 from .patterns import Pattern, named_pattern
 from .sampling import exponential_noise
+from .threads import chosen_threads
 from .windows import Window, plan_windows
 
 Noise = Callable[[], Tensor]
@@ -139,6 +140,7 @@ class _Request:
     device: torch.device
     noise: Noise | None
     slow: bool
+    after_step: Callable[[], None]
 
     @property
     def num_frames(self) -> int:
@@ -190,24 +192,26 @@ def generate_codes(
     codes = torch.full((batch_size, config.num_codebooks, windows[-1].first + windows[-1].num_frames), UNKNOWN)
     if prompt is not None:
         codes[:, :, :prompt_frames] = prompt.cpu()
-    for part, items in enumerate(parts):
-        request = _Request(
-            lm,
-            config,
-            params,
-            branches.select(items),
-            items,
-            [given[item] for item in items] if given else [],
-            [styles[item] for item in items] if styles else [],
-            windows,
-            prompt_frames,
-            torch.device(device),
-            noise or _seeded_noise(params, items, config),
-            slow,
-        )
-        for index, window in enumerate(windows):
-            done = sum(counts[: part * len(windows) + index])
-            _fill_window(request, window, codes, on_step, done, sum(counts))
+    with chosen_threads(torch.device(device)) as after_step:
+        for part, items in enumerate(parts):
+            request = _Request(
+                lm,
+                config,
+                params,
+                branches.select(items),
+                items,
+                [given[item] for item in items] if given else [],
+                [styles[item] for item in items] if styles else [],
+                windows,
+                prompt_frames,
+                torch.device(device),
+                noise or _seeded_noise(params, items, config),
+                slow,
+                after_step,
+            )
+            for index, window in enumerate(windows):
+                done = sum(counts[: part * len(windows) + index])
+                _fill_window(request, window, codes, on_step, done, sum(counts))
     return codes
 
 
@@ -240,6 +244,7 @@ def _fill_window(
         return codes.clone()
 
     def report(step: int) -> None:
+        request.after_step()
         if on_step is not None:
             on_step(StepProgress(steps_done + step - first_step + 1, steps_total, snapshot))
 
