@@ -35,6 +35,26 @@ class KVCache:
         return self.keys[:, :, :end], self.values[:, :, :end]
 
 
+class StaticKVCache(KVCache):
+    """A cache that a recorded step can write at any place: it is named by a tensor, and not by a number.
+
+    place: where the next key goes, int64 `[1]`; None while the prefill fills the cache from its
+    beginning. bucket: how many places, from the first, attention is shown; what is not written
+    yet is the mask's to hide.
+    """
+
+    place: Tensor | None = None
+    bucket = 0
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Store `[rows, heads, n, head_dim]`, one key alone once there is a place; return what attention may see."""
+        if self.place is None:
+            return super().append(keys, values)
+        self.keys.index_copy_(2, self.place, keys)
+        self.values.index_copy_(2, self.place, values)
+        return self.keys[:, :, : self.bucket], self.values[:, :, : self.bucket]
+
+
 @dataclass(frozen=True)
 class CrossCache:
     """Keys and values of one cross-attention layer, and which of a condition's vectors count.

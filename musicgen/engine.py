@@ -63,7 +63,7 @@ class Decoder(Protocol):
         ...
 
 
-class _Rows:
+class Rows:
     """Positions and masks of rows whose prefixes differ in length; shorter prefixes are padded on the left."""
 
     def __init__(self, conditions: Conditions, device: torch.device) -> None:
@@ -88,6 +88,13 @@ class _Rows:
         # A place of padding sees itself, so that its softmax is over something.
         return (causal | (keys == queries))[:, None]
 
+    def at(self, place: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the one place in a tensor `[1]`: its position in each row, and which of the places `keys` it may see."""
+        seen = keys <= place
+        if self.pads is None:
+            return place, seen[None, None, None]
+        return (place - self.pads[:, None]).clamp_min(0), (seen & (keys >= self.pads[:, None]))[:, None, None]
+
 
 class CachedDecoder:
     """Computes each position once: prefill, then one column per step. Good for one generation."""
@@ -95,17 +102,17 @@ class CachedDecoder:
     def __init__(self, lm: LMModel, conditions: Conditions, batch: int, num_steps: int, device: torch.device) -> None:
         config, rows = lm.config, conditions.groups * batch
         self.lm, self.conditions, self.device = lm, conditions, device
-        self.rows = _Rows(conditions, device)
+        self.rows = Rows(conditions, device)
         capacity, head_dim = self.rows.size + num_steps, config.dim // config.num_heads
         self.caches = [
             KVCache(rows, config.num_heads, capacity, head_dim, device, lm.dtype) for _ in range(config.num_layers)
         ]
-        self.cross = _cross_caches(lm, conditions)
+        self.cross = cross_caches(lm, conditions)
         self.columns = 0
 
     def next_logits(self, sequence: Tensor, step: int) -> Tensor:
         """Feed the columns not seen yet, up to `step`, and return the prediction for it."""
-        hidden = _hidden(self.lm, sequence[:, :, self.columns : step], self.conditions, prefill=self.columns == 0)
+        hidden = embed_columns(self.lm, sequence[:, :, self.columns : step], self.conditions, prefill=self.columns == 0)
         first = self.caches[0].length
         last = first + hidden.shape[1]
         self.columns = step
@@ -117,7 +124,7 @@ class CachedDecoder:
             self.caches,
             self.cross,
         )
-        return _by_group(logits, self.conditions.groups)
+        return by_group(logits, self.conditions.groups)
 
 
 class FullDecoder:
@@ -125,36 +132,39 @@ class FullDecoder:
 
     def __init__(self, lm: LMModel, conditions: Conditions, device: torch.device) -> None:
         self.lm, self.conditions, self.device = lm, conditions, device
-        self.rows = _Rows(conditions, device)
+        self.rows = Rows(conditions, device)
 
     def next_logits(self, sequence: Tensor, step: int) -> Tensor:
         """Run all columns before `step`."""
-        hidden = _hidden(self.lm, sequence[:, :, :step], self.conditions, prefill=True)
+        hidden = embed_columns(self.lm, sequence[:, :, :step], self.conditions, prefill=True)
         logits = self.lm(
             hidden,
             self.rows.positions(0, hidden.shape[1], self.device),
             1,
             self.rows.mask(0, hidden.shape[1], self.device),
             None,
-            _cross_caches(self.lm, self.conditions),
+            cross_caches(self.lm, self.conditions),
         )
-        return _by_group(logits, self.conditions.groups)
+        return by_group(logits, self.conditions.groups)
 
 
-def _cross_caches(lm: LMModel, conditions: Conditions) -> list[CrossCache] | None:
+def cross_caches(lm: LMModel, conditions: Conditions) -> list[CrossCache] | None:
+    """Keys and values of the condition for all layers, None where there is nothing to attend to."""
     if conditions.cross is None or conditions.cross_mask is None:
         return None
     return lm.transformer.cross_caches(conditions.cross, conditions.cross_mask)
 
 
-def _hidden(lm: LMModel, columns: Tensor, conditions: Conditions, *, prefill: bool) -> Tensor:
+def embed_columns(lm: LMModel, columns: Tensor, conditions: Conditions, *, prefill: bool) -> Tensor:
+    """Columns `[B, K, n]` as all rows see them, `[rows, n, dim]`; the prefix before them in the prefill."""
     hidden = lm.embed(columns).repeat(conditions.groups, 1, 1)
     if prefill and conditions.prefix is not None:
         hidden = torch.cat([conditions.prefix, hidden], dim=1)
     return hidden
 
 
-def _by_group(logits: Tensor, groups: int) -> Tensor:
+def by_group(logits: Tensor, groups: int) -> Tensor:
+    """Logits `[rows, K, 1, card]` -> `[groups, B, K, card]`."""
     return logits[:, :, -1].unflatten(0, (groups, -1))
 
 
@@ -164,7 +174,7 @@ def decode_sequence(
     first_step: int,
     sampling: SamplingParams,
     *,
-    guide: Callable[[Tensor, int], Tensor],
+    guide: Callable[[Tensor, int | Tensor], Tensor],
     noise: Callable[[], Tensor] | None,
     on_step: Callable[[int], None] | None = None,
 ) -> Tensor:
@@ -176,15 +186,14 @@ def decode_sequence(
     each column with its number; what it raises ends the decoding. Raises ValueError when the
     model's logits are not finite.
     """
-    if first_step < 1:
-        raise ValueError("the pattern's column 0 holds codes; decoding needs an empty first column to start from.")
+    require_first_column(first_step)
     finite = torch.ones((), dtype=torch.bool, device=sequence.device)
     last = sequence.shape[2] - 1
     for step in range(first_step, last + 1):
         logits = guide(decoder.next_logits(sequence, step), step)
         finite &= torch.isfinite(logits).all()
         if step == last or (step - first_step) % _CHECK_EVERY == 0:
-            _require_finite(finite)
+            require_finite(finite)
         drawn = sample_codes(
             logits,
             None if noise is None else noise().to(logits.device),
@@ -199,7 +208,14 @@ def decode_sequence(
     return sequence
 
 
-def _require_finite(finite: Tensor) -> None:
+def require_first_column(first_step: int) -> None:
+    """Raise ValueError if there is no column before the first one to fill."""
+    if first_step < 1:
+        raise ValueError("the pattern's column 0 holds codes; decoding needs an empty first column to start from.")
+
+
+def require_finite(finite: Tensor) -> None:
+    """Raise ValueError if a step's logits were not finite; waits for the device."""
     if not bool(finite):
         raise ValueError(
             "the language model's logits are NaN or infinite: its numbers overflowed or its weights are damaged; "

@@ -16,12 +16,14 @@ from torch import Tensor
 from .conditioning.base import TextCondition
 from .conditioning.chroma import Melody
 from .config import GenerationParams, ModelConfig
-from .engine import UNKNOWN, CachedDecoder, Decoder, FullDecoder, SamplingParams, decode_sequence
+from .cuda_graph import Backend, CudaBackend, why_no_graphs
+from .engine import UNKNOWN, CachedDecoder, Conditions, FullDecoder, SamplingParams, decode_sequence
 from .fuser import fuse
 from .guidance import Branches, guidance, plan_branches
 from .lm import LMModel
 from .patterns import Pattern, named_pattern
 from .sampling import exponential_noise
+from .static_decoder import StaticDecoder
 from .threads import chosen_threads
 from .windows import Window, plan_windows
 
@@ -141,6 +143,7 @@ class _Request:
     noise: Noise | None
     slow: bool
     after_step: Callable[[], None]
+    graphs: Backend | None
 
     @property
     def num_frames(self) -> int:
@@ -163,6 +166,7 @@ def generate_codes(
     device: torch.device | str = "cpu",
     noise: Noise | None = None,
     slow: bool = False,
+    use_cuda_graphs: bool | None = None,
 ) -> Tensor:
     """Sample codes int64 `[B, K, T]` on the CPU; the prompt's codes come first.
 
@@ -174,10 +178,12 @@ def generate_codes(
     weights are or where the host moves them. noise: gives each step's Exp(1) numbers
     `[B, K, card]`; by default item i draws from a generator of its own, seeded with
     `params.seed + i`, and is the same as when it is sampled alone. slow: decode by the definition,
-    without a cache. Raises ValueError on anything out of range; whatever on_step raises passes
-    through, and nothing of the request is left behind.
+    without a cache. use_cuda_graphs: record steps as CUDA graphs, None where that is possible; they
+    are freed before this returns, and the codes are the same. Raises ValueError on anything out of
+    range; whatever on_step raises passes through, and nothing of the request is left behind.
     """
     given = list(melodies or [])
+    graphs = None if slow else _graphs(torch.device(device), use_cuda_graphs)
     _check_request(config, batch_size, given, styles, prompt)
     if config.chroma is not None:
         given = [None if m is None else m.for_config(config.chroma) for m in given]
@@ -208,6 +214,7 @@ def generate_codes(
                 noise or _seeded_noise(params, items, config),
                 slow,
                 after_step,
+                graphs,
             )
             for index, window in enumerate(windows):
                 done = sum(counts[: part * len(windows) + index])
@@ -249,21 +256,29 @@ def _fill_window(
             on_step(StepProgress(steps_done + step - first_step + 1, steps_total, snapshot))
 
     shares = (pattern.frames + window.first - request.prompt_frames) / (request.num_frames - request.prompt_frames)
-    decode_sequence(
-        _make_decoder(request, window, pattern),
-        sequence,
-        first_step,
-        SamplingParams(params.temperature, params.top_k, params.top_p),
-        # What is known already, and the empty cells, have no time of their own.
-        guide=guidance(request.branches, shares.clamp(0.0, 1.0), params, request.device),
-        noise=request.noise,
-        on_step=report,
-    )
+    sampling = SamplingParams(params.temperature, params.top_k, params.top_p)
+    # What is known already, and the empty cells, have no time of their own.
+    guide = guidance(request.branches, shares.clamp(0.0, 1.0), params, request.device)
+    conditions = _conditions(request, window)
+    if request.graphs is None:
+        batch, steps = len(request.items), pattern.num_steps - 1
+        decoder = (
+            FullDecoder(request.lm, conditions, request.device)
+            if request.slow
+            else CachedDecoder(request.lm, conditions, batch, steps, request.device)
+        )
+        decode_sequence(decoder, sequence, first_step, sampling, guide=guide, noise=request.noise, on_step=report)
+    else:
+        static = StaticDecoder(request.lm, conditions, sequence, sampling, guide, request.graphs)
+        try:
+            static.decode(first_step, request.noise, report)
+        finally:
+            static.close()
     snapshot()
 
 
-def _make_decoder(request: _Request, window: Window, pattern: Pattern) -> Decoder:
-    conditions = fuse(
+def _conditions(request: _Request, window: Window) -> Conditions:
+    return fuse(
         request.lm,
         request.branches.groups,
         len(request.items),
@@ -273,9 +288,16 @@ def _make_decoder(request: _Request, window: Window, pattern: Pattern) -> Decode
         chroma_config=request.config.chroma,
         styles=request.styles,
     )
-    if request.slow:
-        return FullDecoder(request.lm, conditions, request.device)
-    return CachedDecoder(request.lm, conditions, len(request.items), pattern.num_steps - 1, request.device)
+
+
+def _graphs(device: torch.device, wanted: bool | None) -> Backend | None:
+    """What records steps, None to run them one by one."""
+    reason = why_no_graphs(device)
+    if wanted and reason is not None:
+        raise ValueError(
+            f"use_cuda_graphs is True, but {reason}; allowed there are False, and None to use them where they run."
+        )
+    return None if reason is not None or wanted is False else CudaBackend(device)
 
 
 def _window_chroma(request: _Request, window: Window) -> list[Tensor | None]:

@@ -80,11 +80,12 @@ class _Mixer:
         self.single = len(conditions) == 1 and not conditions[0].has_gaps
         self.weights = torch.stack(weights).to(device)
 
-    def __call__(self, logits: Tensor, step: int, fallback: Tensor | None) -> Tensor:
+    def __call__(self, logits: Tensor, step: int | Tensor, fallback: Tensor | None) -> Tensor:
         """Logits `[G, B, K, card]` -> `[B, K, card]`; the fallback where no condition acts."""
         if self.single:
             return logits[0]
-        weights = self.weights[:, :, step]
+        column = step if isinstance(step, Tensor) else torch.tensor([step], device=self.weights.device)
+        weights = self.weights.index_select(2, column)[..., 0]
         total = weights.sum(dim=0)
         shares = weights / total.clamp_min(1e-12)
         mixed = (logits * shares[:, None, :, None]).sum(dim=0)
@@ -93,10 +94,11 @@ class _Mixer:
 
 def guidance(
     branches: Branches, shares: Tensor, params: GenerationParams, device: torch.device
-) -> Callable[[Tensor, int], Tensor]:
+) -> Callable[[Tensor, int | Tensor], Tensor]:
     """How the groups' logits `[groups, B, K, card]` of a step become one prediction `[B, K, card]`.
 
-    shares `[K, S]`: the share of the generated time that each cell stands at, 0 to 1.
+    shares `[K, S]`: the share of the generated time that each cell stands at, 0 to 1. The step is a
+    number, or a tensor `[1]`.
     Conditions are switched on and off by time without a break in their key caches, since every
     group has seen the same codes. Double guidance guides twice: the description away from the
     style alone, and what comes of it away from the null condition.
@@ -107,7 +109,7 @@ def guidance(
     negative = _Mixer(branches.negative, shares, device) if branches.negative else None
     cfg_coef, beta = params.cfg_coef, params.cfg_coef_beta
 
-    def apply(logits: Tensor, step: int) -> Tensor:
+    def apply(logits: Tensor, step: int | Tensor) -> Tensor:
         null = logits[-1] if branches.with_null else None
         alone = logits[first] if branches.with_style_alone else None
         conditional = positive(logits[:first], step, null if alone is None else alone)
