@@ -23,7 +23,7 @@ from .guidance import Branches, guidance, plan_branches
 from .lm import LMModel
 from .patterns import Pattern, named_pattern
 from .sampling import exponential_noise
-from .static_decoder import StaticDecoder
+from .static_decoder import BLOCK, StaticDecoder, bucket_of
 from .threads import chosen_threads
 from .windows import Window, plan_windows
 
@@ -331,7 +331,7 @@ def memory_required(
     melody: whether one is given. style_tokens: how many a style has, 0 without one. itemsize: bytes
     per number of the language model. Counted: the key and value cache, the condition's keys and
     values, the activations of the prefill or of one step, and the float32 logits with what sampling
-    makes of them.
+    makes of them and its noise.
     """
     groups = plan_branches(positive, negative, params, melody=melody, style=style_tokens > 0).groups
     num_text_tokens = max(c.states.shape[1] for c in (*positive, *negative))
@@ -340,10 +340,11 @@ def memory_required(
     steps = make_pattern(config, params.pattern, windows[0].num_frames).num_steps
     lead = max(style_tokens, 1) if config.chroma is None else config.chroma.chroma_length
     prefix = 0 if lm.cross_attention else lead + num_text_tokens
-    kv = 2 * lm.num_layers * rows * (steps + prefix) * lm.dim * itemsize
+    kv = 2 * lm.num_layers * rows * bucket_of(steps + prefix) * lm.dim * itemsize
     cross = 2 * lm.num_layers * rows * num_text_tokens * lm.dim * itemsize if lm.cross_attention else 0
     prefill = prefix + steps * max(w.prompt_frames for w in windows) // windows[0].num_frames + 1
     # At its fullest a layer holds its input, the normed one, queries, keys, values, and the FFN's inside twice.
     activations = rows * prefill * (7 * lm.dim + 2 * lm.ffn_dim) * itemsize
-    logits = (rows + 6 * batch_size) * lm.num_codebooks * lm.card * 4
+    # One block of noise is being used while the next one arrives.
+    logits = (rows + (6 + 2 * BLOCK) * batch_size) * lm.num_codebooks * lm.card * 4
     return kv + cross + activations + logits

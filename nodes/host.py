@@ -26,6 +26,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..musicgen.checkpoints.discovery import find_models
+from ..musicgen.cuda_graph import why_no_graphs
 from ..musicgen.downloads import Progress, fetch
 from ..musicgen.releases import RELEASES, Release, find_release
 
@@ -35,6 +36,7 @@ FOLDER = "musicgen"
 LORA_FOLDER = "loras"
 BUNDLED = "bundled"
 DEFAULT_MODEL = "bundled/musicgen-nano"
+GRAPHS_VARIABLE = "MUSICGEN_CUDA_GRAPHS"
 AUTO, INT8 = "auto", "int8"
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -218,8 +220,11 @@ def lm_operations() -> Any:
 
 
 def wrap_lm(module: nn.Module) -> Any:
-    """A ModelPatcher around a language model."""
-    return _wrap(module, mm.get_torch_device(), mm.unet_offload_device())
+    """A ModelPatcher around a language model: where its steps can be recorded, one that lets weights lie still."""
+    device = mm.get_torch_device()
+    still = _graphs_are_off() or why_no_graphs(device)
+    kind = comfy.model_patcher.CoreModelPatcher if still else comfy.model_patcher.ModelPatcher
+    return _wrap(module, device, mm.unet_offload_device(), kind)
 
 
 def wrap_text_encoder(module: nn.Module) -> Any:
@@ -237,9 +242,31 @@ def wrap_codec(module: nn.Module) -> Any:
     return _wrap(module, mm.vae_device(), mm.vae_offload_device())
 
 
-def _wrap(module: nn.Module, load_device: torch.device, offload_device: torch.device) -> Any:
+def _wrap(module: nn.Module, load_device: torch.device, offload_device: torch.device, kind: Any = None) -> Any:
     mm.archive_model_dtypes(module)
-    return comfy.model_patcher.CoreModelPatcher(module, load_device=load_device, offload_device=offload_device)
+    kind = kind or comfy.model_patcher.CoreModelPatcher
+    return kind(module, load_device=load_device, offload_device=offload_device)
+
+
+def _graphs_are_off() -> str | None:
+    off = os.environ.get(GRAPHS_VARIABLE, "").strip() == "0"
+    return f"{GRAPHS_VARIABLE} is 0" if off else None
+
+
+def may_record(patcher: Any) -> bool:
+    """Whether the steps of a language model that is loaded now can be recorded: its weights must lie still on the GPU
+    until the run ends. Says in the log why not, where there is a GPU."""
+    module, device = patcher.model, patcher.load_device
+    reason = _graphs_are_off() or why_no_graphs(device)
+    if reason is None and patcher.is_dynamic():
+        reason = "ComfyUI may move its weights at any time (dynamic VRAM)"
+    if reason is None and (module.model_lowvram or any(p.device.type != device.type for p in module.parameters())):
+        reason = "it is not in the GPU's memory as a whole"
+    if reason is None and any(getattr(m, "weight_function", None) for m in module.modules()):
+        reason = "its weights are changed whenever they are used"
+    if reason is not None and device.type != "cpu":
+        logger.info("Steps of the language model are not recorded: %s.", reason)
+    return reason is None
 
 
 def patch_lm(patcher: Any, lora: Any, strength: float) -> Any:

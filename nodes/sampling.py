@@ -92,6 +92,7 @@ class MusicGenSampleTokens(io.ComfyNode):
         _warn_of_foreign_pattern(model, params.pattern, cls.hidden.unique_id)
         memory = _memory(model, params, conditions[0], request)
         with host.on_device(model.patcher, memory_required=memory) as device:
+            request["use_cuda_graphs"] = host.may_record(model.patcher)
             codes = generate_codes(model.patcher.model, model.config, conditions[0], params, device=device, **request)
         return io.NodeOutput(sampled_tokens(codes, model, params))
 

@@ -325,11 +325,11 @@ def test_the_memory_estimate_grows_with_what_takes_memory(model):
         return memory_required(m.config, positive or (rock,), params(frames), **changes)
 
     small = estimate()
-    assert estimate(frames=200) > small
+    assert estimate(frames=600) > small
     assert estimate(batch_size=2) == pytest.approx(2 * small, rel=0.01)
     assert estimate(itemsize=2) < small
     assert estimate(prompt_frames=90) > small
     # One more group of rows for a second condition, and one for the null condition where time has gaps.
     assert estimate(negative=[rock]) == pytest.approx(small, rel=0.01)
     assert estimate(later, negative=[rock]) == estimate(rock, rock)
-    assert estimate(rock, later) > 1.4 * small
+    assert estimate(rock, later) > 1.2 * small

@@ -38,6 +38,7 @@ def comfy() -> SimpleNamespace:
     modules = {
         "management": "comfy.model_management",
         "memory": "comfy.memory_management",
+        "model_patcher": "comfy.model_patcher",
         "utils": "comfy.utils",
         "folder_paths": "folder_paths",
         "core": "nodes",

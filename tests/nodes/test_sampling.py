@@ -238,3 +238,52 @@ def test_a_prompt_longer_than_the_piece_is_refused(encode, sample):
 def test_conditioning_of_another_encoder_is_refused(sample):
     with pytest.raises(ValueError, match="MusicGenTextEncode"):
         sample([[torch.randn(1, 77, 768), {"pooled_output": None}]])
+
+
+class TestMayRecord:
+    """Whether steps become CUDA graphs, decided on ComfyUI's own patcher. No GPU exists here: that the device could
+    record is told it, and everything else is real."""
+
+    @pytest.fixture(autouse=True)
+    def a_gpu(self, host, monkeypatch):
+        monkeypatch.setattr(host, "why_no_graphs", lambda device: None)
+        monkeypatch.delenv("MUSICGEN_CUDA_GRAPHS", raising=False)
+
+    @pytest.fixture
+    def patcher(self, run, host):
+        patcher = run("Loader", model="tiny/text", dtype="auto")[0].patcher
+        with host.on_device(patcher):
+            return patcher
+
+    def test_a_model_that_is_loaded_as_a_whole_may(self, host, patcher, comfy):
+        assert type(patcher) is comfy.model_patcher.ModelPatcher
+        assert host.may_record(patcher)
+
+    def test_a_dynamic_one_may_not(self, host, patcher, monkeypatch):
+        monkeypatch.setattr(type(patcher), "is_dynamic", lambda self: True)
+        assert not host.may_record(patcher)
+
+    def test_one_that_is_partly_offloaded_may_not(self, host, patcher, monkeypatch):
+        monkeypatch.setattr(patcher.model, "model_lowvram", True)
+        assert not host.may_record(patcher)
+
+    def test_one_with_a_weight_elsewhere_may_not(self, host, patcher):
+        patcher.model.head.weight = torch.nn.Parameter(patcher.model.head.weight.to("meta"), requires_grad=False)
+        assert not host.may_record(patcher)
+
+    def test_one_whose_weights_are_changed_at_each_use_may_not(self, host, patcher):
+        patcher.model.head.weight_function = [lambda weight: weight]
+        assert not host.may_record(patcher)
+
+    def test_the_environment_turns_it_off(self, host, patcher, monkeypatch):
+        monkeypatch.setenv("MUSICGEN_CUDA_GRAPHS", "0")
+        assert not host.may_record(patcher)
+
+
+def test_where_no_steps_can_be_recorded_the_host_chooses_the_patcher(run, host, comfy, monkeypatch):
+    class Chosen(comfy.model_patcher.ModelPatcher):
+        pass
+
+    monkeypatch.setattr(comfy.model_patcher, "CoreModelPatcher", Chosen)
+    patcher = run("Loader", model="tiny/text", dtype="auto")[0].patcher
+    assert type(patcher) is Chosen and not host.may_record(patcher)
