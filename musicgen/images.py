@@ -21,7 +21,7 @@ def _colour(values: Tensor) -> Tensor:
 
 
 def _stretch(picture: Tensor, height: int, width: int) -> Tensor:
-    """Nearest-neighbour resize of `[h, w, 3]`."""
+    """Nearest-neighbour resize of `[h, w, ...]`."""
     rows = torch.arange(height) * picture.shape[0] // height
     columns = torch.arange(width) * picture.shape[1] // width
     return picture[rows][:, columns].contiguous()
@@ -35,6 +35,7 @@ def codes_image(codes: Tensor, card: int, *, width: int = 512, height: int = 216
     """
     if codes.dim() != 2 or card < 2:
         raise ValueError(f"codes have shape {list(codes.shape)} of {card} entries; allowed is [K, T] of at least 2.")
+    codes = _stretch(codes, codes.shape[0], width)
     cells = _colour(codes.float() / (card - 1))
     cells = torch.where((codes >= 0).unsqueeze(-1), cells, torch.tensor(_BACKGROUND))
     row_height = max(1, height // codes.shape[0])

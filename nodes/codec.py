@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from comfy_api.latest import io
 
@@ -36,11 +38,12 @@ class MusicGenEnCodecDecode(io.ComfyNode):
         codes = read_tokens(tokens, codec)
         module = codec.patcher.model
         samples = codes.shape[2] * module.config.hop_length
-        rows = []
+        report = host.PartReporter(len(codes))
         with host.on_device(codec.patcher, memory_required=module.memory_required(samples), whole=True):
-            for row in codes.split(1):
-                host.check_interrupt()
-                rows.append(module.decode(row, tokens["num_samples"]).cpu())
+            rows = [
+                module.decode(row, tokens["num_samples"], on_progress=partial(report, part=index)).cpu()
+                for index, row in enumerate(codes.split(1))
+            ]
         return io.NodeOutput({"waveform": torch.cat(rows), "sample_rate": module.sample_rate})
 
 
@@ -76,9 +79,10 @@ class MusicGenEnCodecEncode(io.ComfyNode):
         waveform, sample_rate = read_audio(audio)
         module = codec.patcher.model
         samples = resampled_length(waveform.shape[2], sample_rate, module.sample_rate)
-        rows = []
+        report = host.PartReporter(len(waveform))
         with host.on_device(codec.patcher, memory_required=module.memory_required(samples), whole=True):
-            for row in waveform.split(1):
-                host.check_interrupt()
-                rows.append(module.encode(row, sample_rate).cpu())
+            rows = [
+                module.encode(row, sample_rate, on_progress=partial(report, part=index)).cpu()
+                for index, row in enumerate(waveform.split(1))
+            ]
         return io.NodeOutput(encoded_tokens(torch.cat(rows), codec, samples))

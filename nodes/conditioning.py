@@ -11,6 +11,7 @@ from . import host
 from .edges import read_audio, style_of
 from .types import (
     CATEGORY,
+    MAX_HEARD_SECONDS,
     MelodyBatch,
     MelodySocket,
     ModelHandle,
@@ -97,7 +98,7 @@ class MusicGenMelodyChroma(io.ComfyNode):
 
     @classmethod
     def execute(cls, audio: io.Audio.Type) -> io.NodeOutput:
-        waveform, sample_rate = read_audio(audio)
+        waveform, sample_rate = read_audio(audio, MAX_HEARD_SECONDS)
         items = tuple(extract_melody(item, sample_rate) for item in waveform)
         images = torch.stack([chroma_image(item.chroma) for item in items])
         return io.NodeOutput(MelodyBatch(items), images)
@@ -162,7 +163,7 @@ class MusicGenStyle(io.ComfyNode):
     def execute(
         cls, model: ModelHandle, audio: io.Audio.Type, excerpt_length: float, seed: int, eval_q: int | None = None
     ) -> io.NodeOutput:
-        waveform, sample_rate = read_audio(audio)
+        waveform, sample_rate = read_audio(audio, MAX_HEARD_SECONDS)
         style = style_of(model)
         conditioner = style.patcher.model
         with host.on_device(style.patcher, memory_required=conditioner.memory_required(excerpt_length), whole=True):

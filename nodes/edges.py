@@ -29,7 +29,7 @@ from .types import (
 )
 
 
-def read_audio(audio: Any) -> tuple[Tensor, int]:
+def read_audio(audio: Any, max_seconds: float = MAX_SECONDS) -> tuple[Tensor, int]:
     """An AUDIO value -> waveform float32 [B, C, L] with C of 1 or 2, and its sample rate."""
     if audio is None:
         raise ValueError(
@@ -41,9 +41,9 @@ def read_audio(audio: Any) -> tuple[Tensor, int]:
         raise ValueError(
             f"the audio has {waveform.shape[1]} channels; allowed are 1 and 2, so mix it down to mono or stereo first."
         )
-    if waveform.shape[2] > MAX_SECONDS * rate:
+    if waveform.shape[2] > max_seconds * rate:
         raise ValueError(
-            f"the audio is {waveform.shape[2] / rate:.0f} seconds long; allowed are {MAX_SECONDS:.0f} seconds, "
+            f"the audio is {waveform.shape[2] / rate:.0f} seconds long; allowed are {max_seconds:.0f} seconds, "
             "so cut it first, for example with Trim Audio Duration."
         )
     return waveform, rate

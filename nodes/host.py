@@ -341,15 +341,18 @@ def show(node_id: str | None, text: str) -> None:
         server.send_progress_text(text, node_id)
 
 
-class ByteReporter:
-    """Called with bytes done and bytes in all: stops on interruption and moves the progress bar."""
+class PartReporter:
+    """Called with what is done of a part and what there is of it: stops on interruption and moves the progress bar.
 
-    def __init__(self) -> None:
-        self._bar = comfy.utils.ProgressBar(1)
+    parts: how many, as long as one another, come one after the other.
+    """
 
-    def __call__(self, done: int, total: int) -> None:
+    def __init__(self, parts: int = 1) -> None:
+        self._bar, self._parts = comfy.utils.ProgressBar(parts), parts
+
+    def __call__(self, done: int, total: int, part: int = 0) -> None:
         check_interrupt()
-        self._bar.update_absolute(done, total)
+        self._bar.update_absolute(part * total + done, self._parts * total)
 
 
 class StepReporter:

@@ -66,6 +66,6 @@ class MusicGenSaveCheckpoint(io.ComfyNode):
         path = host.new_checkpoint_path(filename_prefix)
         kind = parts[0].model.dtype if dtype == AS_LOADED else host.DTYPES[dtype]
         components = Components(model.config, *(patcher.model for patcher in parts))
-        save_checkpoint(components, path, kind, weights=weights, on_bytes=host.ByteReporter())
+        save_checkpoint(components, path, kind, weights=weights, on_bytes=host.PartReporter())
         host.show(cls.hidden.unique_id, f"saved {path.name}; MusicGen Loader: {host.model_name(path)}")
         return io.NodeOutput()

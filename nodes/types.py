@@ -23,8 +23,10 @@ StyleSocket = io.Custom("MUSICGEN_STYLE")
 TokensSocket = io.Custom("MUSICGEN_TOKENS")
 
 CATEGORY = "audio/MusicGen"
-MAX_SECONDS = 300.0
-"""Longest sound that the nodes make or take; the codec works on a sound as a whole."""
+MAX_SECONDS = 3600.0
+"""Longest sound that the nodes make, encode and decode; beside the sound itself none of that takes more memory."""
+MAX_HEARD_SECONDS = 300.0
+"""Longest recording that a melody or a style is heard in; it is analysed as a whole."""
 
 
 @dataclass(frozen=True)

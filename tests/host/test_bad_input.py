@@ -88,9 +88,14 @@ def test_tokens_of_another_codec_are_refused_with_both_models_names(host, broken
     assert_sentence(host.fail(prompt), "other_codec", "bundled/musicgen-nano")
 
 
-def test_a_prompt_of_forty_minutes_is_refused_before_it_costs_memory(host):
-    audio = host.record("forty_minutes.wav", np.zeros(40 * 60 * 1000), rate=1000)
-    assert_sentence(host.fail(host.workflow("continue_music", audio=audio, duration=60.0)), "2400", "300")
+def test_a_prompt_of_seventy_minutes_is_refused_before_it_costs_memory(host):
+    audio = host.record("seventy_minutes.wav", np.zeros(70 * 60 * 1000), rate=1000)
+    assert_sentence(host.fail(host.workflow("continue_music", audio=audio, duration=60.0)), "4200", "3600")
+
+
+def test_a_melody_of_six_minutes_is_refused(host):
+    audio = host.record("six_minutes.wav", np.zeros(6 * 60 * 1000), rate=1000)
+    assert_sentence(host.fail(host.workflow("melody_to_music", audio=audio)), "360", "300")
 
 
 def test_a_prompt_longer_than_the_window_is_refused(host):

@@ -90,7 +90,7 @@ REFUSED = {
     "inf": (_with_sample(float("inf")), "infinite"),
     "8 channels": (_silence(1, 8, 3200), "8 channels; allowed are 1 and 2"),
     "no batch": (_silence(1, 3200), r"shape \[1, 3200\]"),
-    "40 minutes": ({"waveform": torch.zeros(1).expand(1, 1, 40 * 60 * 32000), "sample_rate": 32000}, "2400 seconds"),
+    "70 minutes": ({"waveform": torch.zeros(1).expand(1, 1, 70 * 60 * 8000), "sample_rate": 8000}, "4200 seconds"),
 }
 
 
@@ -102,3 +102,36 @@ def test_unusable_sound_gives_one_sentence_with_a_way_out(run, load, node, kind)
     with pytest.raises(ValueError, match=sentence) as refused:
         run(node, audio=audio, **extra)
     assert "\n" not in str(refused.value) and any(sign in str(refused.value) for sign in ("allowed", "connect", "give"))
+
+
+def test_a_melody_is_heard_in_up_to_five_minutes(run):
+    audio = {"waveform": torch.zeros(1).expand(1, 1, 301 * 8000), "sample_rate": 8000}
+    with pytest.raises(ValueError, match="301 seconds long; allowed are 300 seconds"):
+        run("MelodyChroma", audio=audio)
+
+
+@pytest.mark.parametrize("way", ["EnCodecEncode", "EnCodecDecode"])
+def test_coding_moves_the_progress_bar_through_all_items(way, run, load, to_tokens, comfy, monkeypatch):
+    codec, audio = load("text").codec, sound(5.0, batch=2)
+    given = {"audio": audio} if way == "EnCodecEncode" else {"tokens": to_tokens(audio)}
+    bar = []
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", lambda value, total, *_, **__: bar.append((value, total)))
+    run(way, codec=codec, **given)
+    # ComfyUI passes on only some of what a bar is told.
+    assert bar[0] == (100, 500) and bar[-1] == (500, 500) and bar == sorted(bar)
+
+
+@pytest.mark.parametrize("way", ["EnCodecEncode", "EnCodecDecode"])
+def test_coding_stops_between_chunks_when_the_user_cancels(way, run, load, to_tokens, comfy, monkeypatch):
+    codec, audio = load("text").codec, sound(5.0)
+    given = {"audio": audio} if way == "EnCodecEncode" else {"tokens": to_tokens(audio)}
+    bar = []
+
+    def cancel(value, total, *_, **__):
+        bar.append(value)
+        comfy.management.interrupt_current_processing()
+
+    monkeypatch.setattr(comfy.utils, "PROGRESS_BAR_HOOK", cancel)
+    with pytest.raises(comfy.management.InterruptProcessingException):
+        run(way, codec=codec, **given)
+    assert bar == [100]

@@ -1,0 +1,233 @@
+"""Time, memory and exactness of EnCodec at the released width, beside the `encodec` package and transformers.
+
+Theory. The decoder of the 32 kHz codec (64 filters, ratios 8, 5, 4, 4) multiplies and adds about 7.6
+GFLOP a second of sound: 6 in convolutions, of which the four upsampling ones and the residual blocks
+next to the sound make up most, and 1.7 in two LSTM layers of 1024. The convolutions are matrix products
+large enough to run at the machine's own rate of such products, which is measured here. Half of the LSTM
+is not: each of its 50 steps a second multiplies one row by 17 MB of weights a layer, so it runs at the
+rate at which the caches deliver them. The least time of the convolutions is thus their work by that rate,
+and what pads, copies and ELUs (0.3 G of them a second of sound) take comes on top.
+
+Memory. Run at once, the outermost layers hold several tensors of 64 channels a sample, about 1.2 kB a
+sample. In chunks of two seconds it is that of a chunk, and the sound.
+
+What is compared runs in turns in one process, on random weights: ours, the same modules all at once as
+the `encodec` package runs them, and with `--transformers` its EncodecModel (weights of its own). The
+difference is the largest of one sample to the package's, as a share of the loudest. Memory is measured
+in a process for each, over what is resident after a decode of one frame; on a GPU it is what PyTorch has
+given out at most. Linux only.
+
+    python benchmarks/codec.py --seconds 30
+    python benchmarks/codec.py --seconds 30 300 --encode --transformers
+
+prints a table, and one line of JSON for machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import torch  # noqa: E402
+from measuring import finish, in_turns, peak_memory, seconds, spread  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+
+from musicgen.codec import EnCodec  # noqa: E402
+from musicgen.config import CodecConfig  # noqa: E402
+
+CONFIG = CodecConfig(
+    sample_rate=32000,
+    channels=1,
+    dimension=128,
+    n_filters=64,
+    n_residual_layers=1,
+    ratios=(8, 5, 4, 4),
+    kernel_size=7,
+    last_kernel_size=7,
+    residual_kernel_size=3,
+    dilation_base=2,
+    compress=2,
+    lstm=2,
+    causal=False,
+    pad_mode="reflect",
+    true_skip=True,
+    trim_right_ratio=1.0,
+    num_codebooks=4,
+    card=2048,
+)
+WHO = ("ours", "encodec", "transformers")
+
+
+def codec_of(device: str) -> EnCodec:
+    """The released codec with random weights."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        codec = EnCodec(CONFIG, 1).eval().requires_grad_(False)
+        for layer in codec.model.quantizer.vq.layers:
+            layer._codebook.embed.normal_()
+            layer._codebook.inited.fill_(1)
+    return codec.to(device)
+
+
+def transformers_codec(device: str) -> Any:
+    """transformers' model of the same shape, with random weights of its own."""
+    from load import transformers_config
+    from transformers import EncodecModel
+
+    return EncodecModel(transformers_config("tiny").audio_encoder).eval().requires_grad_(False).to(device)
+
+
+def codes_and_sound(length: int, device: str) -> tuple[Tensor, Tensor]:
+    """Random codes [1, 4, T] and noise [1, 1, L] of so many seconds."""
+    generator = torch.Generator().manual_seed(1)
+    codes = torch.randint(CONFIG.card, (1, CONFIG.num_codebooks, length * CONFIG.frame_rate), generator=generator)
+    sound = 0.2 * torch.randn(1, 1, length * CONFIG.sample_rate, generator=generator)
+    return codes.to(device), sound.to(device)
+
+
+def action(who: str, way: str, length: int, device: str, codec: EnCodec | None = None) -> Callable[[], Tensor]:
+    """Code so many seconds once, as one of those that are compared does it."""
+    codes, sound = codes_and_sound(length, device)
+    if who == "transformers":
+        theirs = transformers_codec(device)
+        if way == "decode":
+            return lambda: theirs.decode(codes[None], [None]).audio_values
+        return lambda: theirs.encode(sound, bandwidth=theirs.config.target_bandwidths[0]).audio_codes
+    codec, whole = codec or codec_of(device), who == "encodec"
+    if way == "decode":
+        return lambda: codec.decode(codes, whole=whole)
+    return lambda: codec.encode(sound, CONFIG.sample_rate, whole=whole)
+
+
+def gemm_rate(device: str, repeats: int = 5) -> float:
+    """Floating-point operations per second of a large matrix product."""
+    a, b = torch.randn(4096, 512, device=device), torch.randn(512, 512, device=device)
+    a @ b
+    return 2 * 4096 * 512 * 512 / min(seconds(lambda: a @ b, device) for _ in range(repeats))
+
+
+def work(codec: EnCodec, way: str) -> dict[str, float]:
+    """Floating-point operations per second of sound, of the convolutions and of the LSTM."""
+    done = {"convolutions": 0.0, "lstm": 0.0}
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+        if isinstance(module, nn.LSTM):
+            weights = sum(w.numel() for name, w in module.named_parameters() if name.startswith("weight"))
+            done["lstm"] += 2.0 * weights * inputs[0].shape[0]
+        else:
+            steps = inputs[0].shape[-1] if isinstance(module, nn.ConvTranspose1d) else output.shape[-1]
+            done["convolutions"] += 2.0 * module.weight.numel() * steps  # type: ignore[union-attr, operator]
+
+    half = codec.model.decoder if way == "decode" else codec.model.encoder
+    kinds = (nn.Conv1d, nn.ConvTranspose1d, nn.LSTM)
+    hooks = [module.register_forward_hook(note) for module in half.modules() if isinstance(module, kinds)]
+    device = next(half.parameters()).device
+    action("encodec", way, 1, str(device), codec)()
+    for hook in hooks:
+        hook.remove()
+    return done
+
+
+def child(who: str, way: str, length: int, device: str) -> int:
+    """Bytes that one run takes at most, in a process of its own."""
+    codec = None if who == "transformers" else codec_of(device)
+    run = action(who, way, length, device, codec)
+    if device != "cpu":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return torch.cuda.max_memory_allocated() - before
+    if codec is not None:
+        codec.decode(codes_and_sound(1, device)[0][..., :1])
+    return peak_memory(run)
+
+
+def run_child(who: str, way: str, length: int, device: str) -> int:
+    """Measure memory in a process of its own."""
+    command = [sys.executable, __file__, "--child", who, way, "--seconds", str(length), "--device", device]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        raise RuntimeError(f"{who} {way} failed: {result.stderr[-2000:]}")
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def difference(way: str, ours: Tensor, theirs: Tensor) -> float:
+    """Of sound: the largest of a sample, as a share of the loudest. Of codes: the share that is not equal."""
+    if way == "encode":
+        return float((ours != theirs).double().mean())
+    return float((ours - theirs).abs().max() / theirs.abs().max())
+
+
+def measure(way: str, length: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """All that is compared on one length of sound."""
+    device = options.device
+    codec = codec_of(device)
+    who = [name for name in WHO if name != "transformers" or options.transformers]
+    actions = {name: action(name, way, length, device, codec) for name in who}
+    apart = difference(way, actions["ours"](), actions["encodec"]())
+    samples = in_turns(actions, options.rounds, device)
+    flops, rate = work(codec, way), gemm_rate(device)
+    total = sum(flops.values()) * length
+    base = statistics.median(samples["encodec"])
+    rows = []
+    for name in who:
+        middle = statistics.median(samples[name])
+        row = {"way": way, "seconds": length, "who": name, "samples": samples[name], "ratio": middle / base}
+        row |= {"flops": total, "gemm_rate": rate, "of_gemm": total / middle / rate}
+        row |= {"peak": run_child(name, way, length, device), "difference": apart if name == "ours" else None}
+        rows.append(row)
+        print(line(row), flush=True)
+    return rows
+
+
+def line(row: dict[str, Any]) -> str:
+    """A measurement as a line of the table."""
+    apart = "" if row["difference"] is None else f"{row['difference']:.1e}"
+    return (
+        f"{row['way']:7}{row['seconds']:6} {row['who']:13}{spread(row['samples']):>20}{row['ratio']:8.2f}"
+        f"{row['flops'] / statistics.median(row['samples']) / 1e9:10.1f}{row['of_gemm']:8.0%}"
+        f"{row['peak'] / 1e9:9.2f}{apart:>12}"
+    )
+
+
+HEADINGS = (
+    f"{'way':7}{'sound':>6} {'who':13}{'s: min median max':>20}{'/encodec':>8}{'GFLOP/s':>10}{'/GEMM':>8}{'+GB':>9}"
+    f"{'difference':>12}"
+)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, nargs="+", default=[30], help="lengths of sound; 30 by default")
+    parser.add_argument("--encode", action="store_true", help="measure encoding too")
+    parser.add_argument("--transformers", action="store_true", help="measure transformers' EncodecModel too")
+    parser.add_argument("--device", default="cpu", help="cpu (the default) or cuda")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU")
+    parser.add_argument("--rounds", type=int, default=3, help="of the comparison in time")
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    with torch.inference_mode():
+        if options.child:
+            print(child(*options.child, options.seconds[0], options.device))
+            return
+        print(HEADINGS)
+        ways = ["decode"] + ["encode"] * options.encode
+        rows = [row for way in ways for length in options.seconds for row in measure(way, length, options)]
+    finish("codec", rows, device=options.device)
+
+
+if __name__ == "__main__":
+    main()
