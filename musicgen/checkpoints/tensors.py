@@ -97,7 +97,7 @@ class TensorRecord:
 
 def _is_finite(numbers: Tensor) -> bool:
     # A sum is finite only if every number is, and takes a twentieth of the time of looking at each.
-    return bool(torch.isfinite(numbers.sum())) or bool(torch.isfinite(numbers).all())
+    return math.isfinite(numbers.sum().item()) or bool(torch.isfinite(numbers).all())
 
 
 def _short(dtype: torch.dtype) -> str:
