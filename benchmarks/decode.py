@@ -30,7 +30,7 @@ from measuring import bandwidth, finish, seconds, spread
 from peers import Audiocraft, Transformers
 from torch import Tensor
 
-from models import SIZES, build_lm, model_config, random_weights, text_condition
+from models import NAMES, build_lm, random_weights, released_config, text_condition
 from musicgen.config import GenerationParams, ModelConfig
 from musicgen.engine import CachedDecoder
 from musicgen.fuser import fuse
@@ -50,7 +50,7 @@ class Ours:
 
     def __init__(self, lm: LMModel, config: ModelConfig, batch: int, cache: list[Tensor], device: str) -> None:
         self.lm, self.config, self.batch, self.device = lm, config, batch, torch.device(device)
-        conditions = fuse(lm, [text_condition(), None], batch, self.device, led=[False, False])
+        conditions = fuse(lm, [text_condition(dim=config.lm.text_dim), None], batch, self.device, led=[False, False])
         self.decoder = CachedDecoder(lm, conditions, batch, STEPS + 1, self.device)
         for own, given in zip(self.decoder.caches, cache, strict=True):
             own.keys.copy_(given[0])
@@ -155,16 +155,15 @@ def report(
 
 def whole(options: argparse.Namespace, config: ModelConfig, made: dict[str, Any]) -> list[dict[str, Any]]:
     """Whole generations, preparation and progress reports included."""
-    params = GenerationParams(options.whole)
+    params, condition = GenerationParams(options.whole), [text_condition(dim=config.lm.text_dim)]
     rows = []
     for name, contender in made.items():
         if not isinstance(contender, Ours):
             continue
 
         def run(lm: LMModel = contender.lm) -> None:
-            generate_codes(
-                lm, config, [text_condition()], params, batch_size=options.batch, device=options.device, on_step=len_
-            )
+            options_ = {"batch_size": options.batch, "device": options.device, "on_step": ignore}
+            generate_codes(lm, config, condition, params, **options_)
 
         run()
         taken = seconds(run, options.device)
@@ -174,14 +173,14 @@ def whole(options: argparse.Namespace, config: ModelConfig, made: dict[str, Any]
     return rows
 
 
-def len_(_: Any) -> None:
+def ignore(_: Any) -> None:
     """A progress report that nobody reads."""
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("size", nargs="?", choices=SIZES, default="small")
+    parser.add_argument("size", nargs="?", choices=NAMES, default="small")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--batch", type=int, default=1, help="pieces at once")
     parser.add_argument("--rounds", type=int, default=5, help="samples of each position")
@@ -192,7 +191,7 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     warnings.filterwarnings("ignore", category=UserWarning)
-    config = model_config(options.size)
+    config = released_config(options.size)
     with torch.inference_mode():
         made = contenders(options, config, random_weights(options.size))
         samples = measure(made, options.rounds, options.device)

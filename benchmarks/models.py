@@ -1,103 +1,105 @@
-"""Models of the released sizes with random weights, which take the time and the memory of the real ones."""
+"""Models of the released shapes with random weights, and a text to put to them: their speed is that of the real ones.
+
+The weights are one block of normal numbers, laid out over and over, since drawing billions of numbers would
+take longer than what is measured. `nano` is the shape of the bundled model.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
-import measuring  # noqa: F401  (makes the library importable)
 import torch
+from measuring import ROOT
 from torch import Tensor, nn
 
+from musicgen.checkpoints.huggingface import read_config
 from musicgen.codec import EnCodec
 from musicgen.conditioning.base import TextCondition
 from musicgen.config import CodecConfig, LMConfig, ModelConfig
 from musicgen.cpu_linear import quick_operations
 from musicgen.lm import LMModel
 
-SIZES = {"tiny": (128, 2, 2), "small": (1024, 24, 16), "medium": (1536, 48, 24), "large": (2048, 48, 32)}
-"""Width, layers and heads; tiny is for trying the benchmarks themselves."""
-TEXT_DIM = 768
-_CODEC = (32000, 1, 128, 64, 1, (8, 5, 4, 4), 7, 7, 3, 2, 2, 2, False, "reflect", True, 1.0, 4, 2048)
-_TINY_CODEC = (32000, 1, 128, 4, *_CODEC[4:])
+SIZES = {"small": (1024, 24), "medium": (1536, 48), "large": (2048, 48)}
+NAMES = ("nano", *SIZES)
+_CODEC = CodecConfig(32000, 1, 128, 64, 1, (8, 5, 4, 4), 7, 7, 3, 2, 2, 2, False, "reflect", True, 1.0, 4, 2048)
+_BLOCK = 1 << 22
 
 
-def model_config(size: str) -> ModelConfig:
-    """A released text model's numbers."""
-    if size not in SIZES:
-        raise ValueError(f"size is {size!r}; allowed are {', '.join(SIZES)}.")
-    dim, layers, heads = SIZES[size]
-    lm = LMConfig(
-        dim=dim,
-        num_layers=layers,
-        num_heads=heads,
-        ffn_dim=4 * dim,
-        cross_attention=True,
-        num_codebooks=4,
-        card=2048,
-        text_dim=TEXT_DIM,
-        text_projection=True,
-        chroma_dim=None,
-        style_dim=None,
-    )
-    codec = CodecConfig(*(_TINY_CODEC if size == "tiny" else _CODEC))
-    return ModelConfig(size, lm, codec, {}, None, None, 1, (0, 1, 2, 3), 30.0, 18.0)
+def released_config(size: str) -> ModelConfig:
+    """The numbers of a text model, one of NAMES."""
+    if size == "nano":
+        return read_config(ROOT / "models" / "musicgen-nano")
+    dim, layers = SIZES[size]
+    lm = LMConfig(dim, layers, dim // 64, 4 * dim, True, 4, 2048, 768, True, None, None)
+    return ModelConfig(size, lm, _CODEC, {}, None, None, 1, (0, 1, 2, 3), 30.0, 18.0)
 
 
-def random_weights(size: str, seed: int = 0) -> dict[str, Tensor]:
-    """The language model's weights in float32, each number one that float16 holds too."""
+def random_lm(
+    size: str,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    *,
+    fp16_exact: bool = True,
+    operations: Any = nn,
+) -> tuple[LMModel, ModelConfig]:
+    """A language model in `dtype`. fp16_exact: its weights are float16 numbers, as those of the released files."""
+    config = released_config(size)
     with torch.device("meta"):
-        shapes = LMModel(model_config(size).lm).state_dict()
-    generator = torch.Generator().manual_seed(seed)
-    weights = {}
-    for name, shape in shapes.items():
-        numbers = torch.empty(shape.shape)
-        if "norm" in name and name.endswith("weight"):
-            numbers.fill_(1.0)
-        else:
-            numbers.normal_(0.0, 0.02, generator=generator)
-        weights[name] = numbers.half().float()
-    return weights
+        lm = LMModel(config.lm, operations, dtype=dtype)
+    return _filled(lm, device, seed, fp16_exact), config
+
+
+def random_weights(size: str) -> dict[str, Tensor]:
+    """A language model's weights by name, in float32; float16 holds them too."""
+    return random_lm(size)[0].state_dict()
 
 
 def build_lm(
-    size: str, weights: dict[str, Tensor], dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+    size: str, weights: dict[str, Tensor], dtype: torch.dtype | None, device: torch.device | str = "cpu"
 ) -> LMModel:
     """A language model as `load_model` makes it of these weights with this dtype; float32 ones are shared."""
+    computed = torch.float32 if dtype in (None, torch.int8) else dtype
     with torch.device("meta"):
-        operations = quick_operations(nn, int8=dtype == torch.int8)
-        computed = torch.float32 if dtype in (None, torch.int8) else dtype
-        lm = LMModel(model_config(size).lm, operations, dtype=computed)
+        lm = LMModel(released_config(size).lm, quick_operations(nn, int8=dtype == torch.int8), dtype=computed)
     narrow = {f"{name}.weight" for name, m in lm.named_modules() if isinstance(m, nn.Linear) and m.bias is None}
-    kept = {}
-    for name, numbers in weights.items():
-        is_narrow = dtype in (None, torch.int8) and name in narrow and torch.device(device).type == "cpu"
-        kept[name] = numbers.to(device, torch.float16 if is_narrow else computed)
+    if dtype not in (None, torch.int8) or torch.device(device).type != "cpu":
+        narrow.clear()
+    kept = {name: w.to(device, torch.float16 if name in narrow else computed) for name, w in weights.items()}
     lm.load_state_dict(kept, strict=True, assign=True)
     return lm.eval().requires_grad_(False)
 
 
-def random_lm(
-    size: str, dtype: torch.dtype | None = None, device: torch.device | str = "cpu", seed: int = 0
-) -> tuple[LMModel, ModelConfig]:
-    """A language model with random weights, and its model's numbers."""
-    return build_lm(size, random_weights(size, seed), dtype, device), model_config(size)
+def random_codec(
+    size: str = "small", device: torch.device | str = "cpu", seed: int = 0, *, audio_channels: int = 1
+) -> EnCodec:
+    """The codec of a model, in float32."""
+    with torch.device("meta"):
+        codec = EnCodec(released_config(size).codec, audio_channels)
+    return _filled(codec, device, seed)
 
 
-def random_codec(size: str = "small", device: torch.device | str = "cpu") -> EnCodec:
-    """A codec with random weights; of the released width, but for `tiny`."""
-    torch_state = torch.random.get_rng_state()
-    torch.manual_seed(0)
-    codec = EnCodec(model_config(size).codec, 1)
-    torch.random.set_rng_state(torch_state)
-    return codec.to(device).eval().requires_grad_(False)
-
-
-def text_condition(num_tokens: int = 16, dim: int = TEXT_DIM) -> TextCondition:
-    """A description's states as T5 would give them."""
-    states = torch.randn(1, num_tokens, dim, generator=torch.Generator().manual_seed(1))
+def text_condition(num_tokens: int = 16, dim: int = 768, seed: int = 0) -> TextCondition:
+    """What a text encoder would make of so many tokens."""
+    states = torch.randn(1, num_tokens, dim, generator=torch.Generator().manual_seed(seed))
     return TextCondition(states, torch.ones(1, num_tokens, dtype=torch.bool))
 
 
-def parameter_bytes(module: Any) -> int:
-    """Bytes of a module's weights."""
-    return sum(p.nbytes for p in module.parameters())
+def _filled(module: Any, device: torch.device | str, seed: int, fp16_exact: bool = False) -> Any:
+    """Give every weight its numbers: as wide as keeps the size of what passes through, norms the identity."""
+    block = torch.randn(_BLOCK, generator=torch.Generator().manual_seed(seed))
+    module.to_empty(device=device)
+    for name, weight in module.state_dict().items():
+        if weight.dim() == 1:
+            weight.fill_(1.0 if name.endswith("weight") or not weight.is_floating_point() else 0.0)
+            continue
+        width = 1.0 if "embed" in name else 1 / math.sqrt(math.prod(weight.shape[1:]))
+        numbers = block * width
+        _lay_out(weight, numbers.half() if fp16_exact else numbers)
+    return module.eval().requires_grad_(False)
+
+
+def _lay_out(weight: Tensor, numbers: Tensor) -> None:
+    for part in weight.view(-1).split(len(numbers)):
+        part.copy_(numbers[: len(part)])

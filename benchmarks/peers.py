@@ -44,7 +44,14 @@ class Transformers:
 
         lm = config.lm
         settings = MusicgenDecoderConfig(
-            hidden_size=lm.dim, num_hidden_layers=lm.num_layers, num_attention_heads=lm.num_heads, ffn_dim=lm.ffn_dim
+            vocab_size=lm.card,
+            hidden_size=lm.dim,
+            num_hidden_layers=lm.num_layers,
+            num_attention_heads=lm.num_heads,
+            ffn_dim=lm.ffn_dim,
+            num_codebooks=lm.num_codebooks,
+            pad_token_id=None,
+            bos_token_id=None,
         )
         with torch.device("meta"):
             model = MusicgenForCausalLM(settings)

@@ -120,7 +120,7 @@ def open_checkpoint(
     """Open the model at `path` for reading, whatever its layout; of a folder that holds both, Hugging Face's."""
     place = Path(path)
     if single_file.is_checkpoint(place):
-        return single_file.open_checkpoint(place)
+        return single_file.open_checkpoint(place, [Path(folder) for folder in search])
     codec, text = (Path(given) if given is not None else None for given in (codec_from, text_encoder_from))
     if not huggingface.is_checkpoint(place) and audiocraft.is_checkpoint(place):
         return audiocraft.open_checkpoint(place, codec, text, [Path(folder) for folder in search])

@@ -25,23 +25,21 @@ def save_checkpoint(
 ) -> None:
     """Write a model to `path` as one `.safetensors` file, which replaces one that is there.
 
-    dtype: of the language model. The text encoder keeps its own, the codec is float32; where dtype is
-    the model's own, loading gives back the same bits. weights: state dicts under `lm`, `text_encoder` and
-    `codec` to write in place of the modules' own, of the same names and shapes. on_bytes: called with
-    bytes written and bytes in all; what it raises cancels. Never holds a second copy of the model.
-    Raises ValueError on another dtype or suffix, on a style model, and when the file cannot be written.
+    dtype: of the language model. The text encoder keeps its own, codec and style condition are float32; where
+    dtype is the model's own, loading gives back the same bits. weights: state dicts under `lm`, `text_encoder`,
+    `codec` and `style` to write in place of the modules' own, of the same names and shapes. on_bytes: called
+    with bytes written and bytes in all; what it raises cancels. Never holds a second copy of the model. MERT,
+    which a style model may hear through, is not written. Raises ValueError on another dtype or suffix, and when
+    the file cannot be written.
     """
     path = Path(path)
     if dtype not in LM_DTYPES:
         raise ValueError(f"dtype is {dtype}; allowed are float32, bfloat16 and float16.")
-    if model.style is not None:
-        raise ValueError(
-            f"model {model.config.name!r} is a style model, whose style condition the single file has no place for; "
-            "keep the folder that it was loaded from."
-        )
     if path.suffix.lower() != single_file.SUFFIX:
         raise ValueError(f"the file is to be named {path.name!r}; allowed are names that end in {single_file.SUFFIX}.")
     own: dict[str, Any] = {"lm": model.lm, "text_encoder": model.text_encoder.t5, "codec": model.codec.model}
+    if model.style is not None:
+        own["style"] = model.style
     parts = {part: (weights or {}).get(part) or module.state_dict() for part, module in own.items()}
     tensors = single_file.entries(**parts, dtype=dtype)
     try:

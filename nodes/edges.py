@@ -155,11 +155,6 @@ def read_tokens(tokens: Tokens, codec: CodecHandle) -> Tensor:
 
 def check_parts(model: ModelHandle, text_encoder: TextEncoderHandle, codec: CodecHandle) -> None:
     """Refuse a language model, text encoder and codec that make no whole model together."""
-    if model.style is not None:
-        raise ValueError(
-            f"the model {model.name} is a style model, whose style condition the single file has no place for; keep "
-            "the folder that it was loaded from."
-        )
     module = text_encoder.patcher.model
     if not isinstance(module, TextEncoder):
         raise ValueError(

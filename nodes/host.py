@@ -25,7 +25,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from ..musicgen.checkpoints.discovery import find_models
+from ..musicgen.checkpoints.discovery import find_models, is_model_folder
 from ..musicgen.cuda_graph import why_no_graphs
 from ..musicgen.downloads import Progress, fetch
 from ..musicgen.releases import RELEASES, Release, find_release
@@ -113,11 +113,13 @@ def model_fingerprint(name: str) -> str:
     ComfyUI writes it into saved files, so it tells no paths."""
     path = resolve_model(name)[1]
     inside = path.rglob("*") if path.is_dir() else [path]
+    beside = [] if path.is_dir() else [inner.name for inner in path.parent.iterdir() if inner.is_dir()]
+    others = sorted(name for name in beside if not is_model_folder(path.parent / name))
     apart = [folder.stat().st_mtime_ns for folder in search_folders() if folder.is_dir() and folder.name != FOLDER]
-    return _file_fingerprint(path, sorted(inside), apart)
+    return _file_fingerprint(path, sorted(inside), [*others, *apart])
 
 
-def _file_fingerprint(path: Path, files: list[Path], apart: list[int]) -> str:
+def _file_fingerprint(path: Path, files: list[Path], apart: list[Any]) -> str:
     stats = ((str(file), file.stat()) for file in files if file.is_file())
     state = repr((str(path), [(file, stat.st_mtime_ns, stat.st_size) for file, stat in stats], apart))
     return hashlib.sha256(state.encode()).hexdigest()

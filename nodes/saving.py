@@ -43,7 +43,7 @@ class MusicGenSaveCheckpoint(io.ComfyNode):
                     default=AS_LOADED,
                     tooltip="Number format of the language model in the file. as loaded loses nothing of the model "
                     "at hand; fp16 and bf16 halve what was loaded as fp32; fp32 does not bring back what was lost "
-                    "in loading. The text encoder keeps its format, the codec is fp32.",
+                    "in loading. The text encoder keeps its format, the codec and a style condition are fp32.",
                 ),
             ],
             outputs=[],
@@ -57,12 +57,15 @@ class MusicGenSaveCheckpoint(io.ComfyNode):
     ) -> io.NodeOutput:
         check_parts(model, text_encoder, codec)
         parts = [handle.patcher for handle in (model, text_encoder, codec)]
+        parts += [] if model.style is None else [model.style.patcher]
         host.load_for_saving(parts)
         weights = {
             "lm": host.weights_for_saving(parts[0]),
             "text_encoder": host.weights_for_saving(parts[1], "t5"),
             "codec": host.weights_for_saving(parts[2], "model"),
         }
+        if model.style is not None:
+            weights["style"] = host.weights_for_saving(model.style.patcher)
         path = host.new_checkpoint_path(filename_prefix)
         kind = parts[0].model.dtype if dtype == AS_LOADED else host.DTYPES[dtype]
         components = Components(model.config, *(patcher.model for patcher in parts))

@@ -56,6 +56,25 @@ def write_style_model(folder: Path) -> Path:
     return folder
 
 
+def write_encodec_style_model(folder: Path) -> Path:
+    """The golden style checkpoint, its style condition hearing the codes of the codec instead of MERT."""
+    generator = torch.Generator().manual_seed(13)
+    shutil.copytree(CHECKPOINTS / "audiocraft-style", folder)
+    shutil.copytree(CHECKPOINTS / "t5-text", folder / "t5-base")
+    contents = torch.load(folder / "state_dict.bin", weights_only=True)
+    assert contents["xp.cfg"].count("model_name: mert") == 1
+    contents["xp.cfg"] = contents["xp.cfg"].replace("model_name: mert", "model_name: encodec")
+    embed = "condition_provider.conditioners.self_wav.embed"
+    weights = contents["best_state"]
+    width = len(weights.pop(f"{embed}.bias"))
+    del weights[f"{embed}.weight"]
+    card = weights["linears.0.weight"].shape[0]
+    for k in range(3):
+        weights[f"{embed}.{k}.weight"] = torch.randn(card, width, generator=generator) / 8
+    torch.save(contents, folder / "state_dict.bin")
+    return folder
+
+
 def write_audiogen(folder: Path) -> Path:
     """A small AudioGen: 16 kHz, 320 samples a frame, T5 as wide as T5-large, trained on ten seconds at a time."""
     generator = torch.Generator().manual_seed(12)

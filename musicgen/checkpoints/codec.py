@@ -227,7 +227,7 @@ def find_codec(
         except (ValueError, FileNotFoundError):
             continue
     raise FileNotFoundError(
-        f"the model in {beside} has no codec of its own: it needs {name or 'one'} with {needs.num_codebooks} x "
+        f"the model in {beside} has no codec of its own: it needs {name[:80] or 'one'} with {needs.num_codebooks} x "
         f"{needs.card} codes at {needs.sample_rate} Hz, and no folder beside it holds one; put the model's "
         f"{COMPRESSION_FILE}, or another MusicGen model of that kind, there."
     )

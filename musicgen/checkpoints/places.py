@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _MAX_ENTRIES = 2000
+_MAX_LISTED, _MAX_LISTED_LENGTH = 4, 160
 
 
 def entries(place: Path) -> list[Path]:
@@ -20,6 +21,16 @@ def entries(place: Path) -> list[Path]:
 def folders_in(places: Iterable[Path]) -> list[Path]:
     """The folders in some folders."""
     return [path for place in places for path in entries(place) if path.is_dir()]
+
+
+def listed(places: Sequence[Path]) -> str:
+    """Some folders for a message, which names as many as it has room for."""
+    shown = [str(place) for place in places[:_MAX_LISTED]]
+    while len(", nor in ".join(shown)) > _MAX_LISTED_LENGTH:
+        shown.pop()
+    more = len(places) - len(shown)
+    rest = [f"{more} {'more ' if shown else ''}places given to search"] if more else []
+    return ", nor in ".join(shown + rest) or "a place given to search"
 
 
 def named_first(paths: Iterable[Path], name: str) -> list[Path]:

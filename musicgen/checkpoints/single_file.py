@@ -3,9 +3,10 @@
 The metadata holds, beside the `format` that other programs look for, `musicgen.format` (the version of
 this layout, "1"), `musicgen.config` (a :class:`ModelConfig` as JSON) and the tokenizer under
 `musicgen.tokenizer` (the text of a tokenizer.json) or `musicgen.spiece` (a spiece.model in base64). The
-tensors are named as in this library: `lm.`, `text_encoder.` and `codec.` before a parameter's own name, so
-that every parameter is a copy of one tensor. T5's embedding is stored once, the codec in float32 with its
-weight normalisation folded in. Nothing else is needed to load the model.
+tensors are named as in this library: `lm.`, `text_encoder.`, `codec.` and, of a style model, `style.` before
+a parameter's own name, so that every parameter is a copy of one tensor. T5's embedding is stored once, codec
+and style condition in float32, the codec with its weight normalisation folded in. Nothing else is needed to
+load the model, but that a style model may hear through MERT, which is a model apart here as elsewhere.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import torch
 from torch import Tensor
 
-from ..config import ModelConfig
+from ..config import CodecConfig, ModelConfig, StyleConfig
 from .checkpoint import Checkpoint, Part
+from .mert import find_mert, how_to_get
 from .tensors import Recipe, StoredTensors
 from .text import EMBEDDING_AGAIN
 from .weights import read_file, read_metadata
@@ -34,7 +36,8 @@ SUFFIX = ".safetensors"
 VERSION = "1"
 TOKENIZER_KEYS = ("tokenizer", "spiece")
 _PREFIX = "musicgen."
-_LM, _TEXT, _CODEC = "lm.", "text_encoder.", "codec."
+_LM, _TEXT, _CODEC, _STYLE = "lm.", "text_encoder.", "codec.", "style."
+_HEARD_THROUGH = "features."  # of a style condition: a model of its own, or the codec once more
 _TRAINING_STATE = ("inited", "cluster_size", "embed_avg")
 _DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
@@ -62,13 +65,21 @@ def is_checkpoint(path: Path) -> bool:
     return path.suffix.lower() == SUFFIX and path.is_file()
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
-    """Open a file. Raises ValueError saying what is wrong with it."""
+def open_checkpoint(path: Path, search: Sequence[Path] = ()) -> Checkpoint:
+    """Open a file. A style model's MERT is looked for beside it and as :func:`find_mert` looks in `search`.
+
+    Raises ValueError saying what is wrong with it.
+    """
     read_config(path)  # before the weights: its errors tell more than theirs
     stored = StoredTensors(path, read_file(path))
     config = read_config(path, stored.records)
     lm, text, codec = (Part(stored, partial(_recipes, prefix)) for prefix in (_LM, _TEXT, _CODEC))
-    return Checkpoint(where=path, config=config, tokenizer=read_tokenizer(path), lm=lm, text=text, codec=codec)
+    checkpoint = Checkpoint(where=path, config=config, tokenizer=read_tokenizer(path), lm=lm, text=text, codec=codec)
+    if config.style is None:
+        return checkpoint
+    mert = find_mert(config.style.feature_dim, path.parent, search) if config.style.features == "mert" else None
+    style = Part(stored, partial(_recipes, _STYLE))
+    return dataclasses.replace(checkpoint, style=style, mert=mert, without_mert=how_to_get(path.parent))
 
 
 def _recipes(prefix: str, names: Iterable[str]) -> dict[str, Recipe]:
@@ -76,8 +87,9 @@ def _recipes(prefix: str, names: Iterable[str]) -> dict[str, Recipe]:
 
 
 def _is_stored(name: str) -> bool:
-    """Whether a parameter has a tensor: not the second name of T5's embedding, nor what only training reads."""
-    return name != EMBEDDING_AGAIN and not name.endswith(_TRAINING_STATE)
+    """Whether a parameter has a tensor: not the second name of T5's embedding, nor what a style is heard through, nor
+    what only training reads."""
+    return name != EMBEDDING_AGAIN and not name.startswith(_HEARD_THROUGH) and not name.endswith(_TRAINING_STATE)
 
 
 def read_config(path: Path, stored: Collection[str] = ()) -> ModelConfig:
@@ -161,9 +173,10 @@ def _restore_fields(kind: Any, value: Any, where: str) -> Any:
 
 def _check(config: ModelConfig, where: str, num_tensors: int) -> None:
     """What must agree within a configuration that describes a model."""
-    lm, codec, text = config.lm, config.codec, config.text_encoder
+    lm, codec, text, style = config.lm, config.codec, config.text_encoder, config.style
     counts = [lm.num_layers, codec.lstm, codec.n_residual_layers, codec.num_codebooks, len(codec.ratios)]
     counts += [text[name] for name in ("num_layers", "num_decoder_layers") if isinstance(text.get(name), int)]
+    counts += [] if style is None else [style.num_layers]
     faults = {
         "its layers are more than the file's tensors": num_tensors and max(counts) > num_tensors,
         "its channels are neither 1 nor 2": config.audio_channels > 2,
@@ -173,23 +186,38 @@ def _check(config: ModelConfig, where: str, num_tensors: int) -> None:
         "its window is not above 0 seconds": config.window <= 0,
         "a ratio of the codec is below 1": not codec.ratios or min(codec.ratios) < 1,
         "the text is of another width than the language model takes": text.get("d_model") != lm.text_dim,
+        "the style is of another width than the language model takes": lm.style_dim != (style and style.dim),
+        "its style condition cannot be": style is not None and not _is_style(style, codec),
     }
     if found := [fault for fault, is_fault in faults.items() if is_fault]:
         raise ValueError(f"{where} describes no model, since {' and '.join(found)}; save the model again.")
+
+
+def _is_style(style: StyleConfig, codec: CodecConfig) -> bool:
+    """Whether a style condition's numbers agree with one another, and with the codec that it may hear through."""
+    features = {"mert": style.feature_codebooks == 1}
+    features["encodec"] = style.feature_codebooks <= codec.num_codebooks and style.feature_dim == codec.card
+    excerpt = 0 < style.min_excerpt <= style.excerpt_length <= style.max_excerpt
+    return features.get(style.features, False) and excerpt and style.eval_q <= style.num_codebooks
 
 
 # Writing
 
 
 def entries(
-    lm: Mapping[str, Tensor], text_encoder: Mapping[str, Tensor], codec: Mapping[str, Tensor], dtype: torch.dtype
+    lm: Mapping[str, Tensor],
+    text_encoder: Mapping[str, Tensor],
+    codec: Mapping[str, Tensor],
+    dtype: torch.dtype,
+    style: Mapping[str, Tensor] | None = None,
 ) -> list[Entry]:
-    """The tensors of a model's three state dicts: the language model in `dtype`, the text encoder in the format
-    that it has, the codec in float32. A tensor is first moved to the CPU, then cast, so that one may compute itself."""
+    """The tensors of a model's state dicts: the language model in `dtype`, the text encoder in the format that it has,
+    the others in float32. A tensor is first moved to the CPU, then cast, so that one may compute itself."""
     wanted: list[tuple[str, Mapping[str, Tensor], torch.dtype | None]] = [
         (_LM, lm, dtype),
         (_TEXT, text_encoder, None),
         (_CODEC, codec, torch.float32),
+        (_STYLE, style or {}, torch.float32),
     ]
     return [
         Entry(prefix + name, kind or tensor.dtype, tuple(tensor.shape), partial(tensor.to, "cpu"))

@@ -107,7 +107,7 @@ def _equal(stored: Tensor, made: Tensor) -> bool:
 
 def _is_finite(numbers: Tensor) -> bool:
     # A sum is finite only if every number is, and takes a twentieth of the time of looking at each.
-    return bool(torch.isfinite(numbers.sum())) or bool(torch.isfinite(numbers).all())
+    return math.isfinite(numbers.sum().item()) or bool(torch.isfinite(numbers).all())
 
 
 def _short(dtype: torch.dtype) -> str:

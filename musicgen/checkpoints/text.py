@@ -9,7 +9,7 @@ from typing import Any
 
 from .checkpoint import Part
 from .fields import Fields, read_json
-from .places import cached_folder, entries, folders_in, named_first
+from .places import cached_folder, entries, folders_in, listed, named_first
 from .tensors import Recipe, StoredTensors
 from .weights import has_weights, inside, read_file, read_weights
 
@@ -106,9 +106,9 @@ def find_text_encoder(
         except (ValueError, FileNotFoundError):
             continue
     raise FileNotFoundError(
-        f"the model in {beside} needs the text encoder {name} of width {width}, which is neither beside it, nor in "
-        f"{', nor in '.join(map(str, search)) or 'a place given to search'}, nor in the Hugging Face cache; put its "
-        f"config.json, tokenizer.json and model.safetensors into {beside / name.rsplit('/', 1)[-1]}."
+        f"the model in {beside} needs the text encoder {name:.80} of width {width}, which is neither beside it, nor in "
+        f"{listed(search)}, nor in the Hugging Face cache; put its config.json, tokenizer.json and model.safetensors "
+        f"into a folder {name.rsplit('/', 1)[-1]:.80} in the model's own."
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from musicgen.checkpoints.discovery import find_models
+from tests.tiny import write_mert
 
 
 @pytest.fixture
@@ -49,6 +51,23 @@ def test_what_lies_in_a_model_folder_is_no_model_of_its_own(lay):
         "m/old/deep/extra.safetensors",
     )
     assert list(find_models(root)) == ["m"]
+
+
+@pytest.mark.parametrize("kind", ["t5", "mert_model", "encodec"])
+def test_a_folder_of_a_part_that_models_share_is_no_model(lay, kind):
+    root = lay("part/model.safetensors", "part/config.json", "small/config.json", "damaged/config.json")
+    (root / "part" / "config.json").write_text(json.dumps({"model_type": kind}), encoding="utf-8")
+    (root / "small" / "config.json").write_text(json.dumps({"model_type": "musicgen"}), encoding="utf-8")
+    (root / "damaged" / "config.json").write_text('{"model_type": ["t5"]}', encoding="utf-8")
+    assert list(find_models(root)) == ["damaged", "small"]
+    (root / "part" / "state_dict.bin").touch()
+    assert list(find_models(root)) == ["damaged", "part", "small"]
+
+
+def test_mert_in_the_models_folder_is_no_model_and_neither_are_its_files(tmp_path):
+    write_mert(tmp_path / "MERT-v1-95M")
+    (tmp_path / "MERT-v1-95M" / "model.safetensors").touch()
+    assert find_models(tmp_path) == {}
 
 
 def test_the_models_folder_is_not_a_model_itself(lay):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from musicgen.conditioning.base import TextCondition
-from musicgen.config import RELEASED_CHROMA, CodecConfig, GenerationParams, LMConfig, ModelConfig
+from musicgen.conditioning.style import StyleConditioner
+from musicgen.config import RELEASED_CHROMA, CodecConfig, GenerationParams, LMConfig, ModelConfig, StyleConfig
 from musicgen.generation import memory_required
 from musicgen.lm import LMModel
 from musicgen.releases import RELEASES, find_release, select_files
@@ -14,6 +15,10 @@ from tests.conftest import ROOT
 
 # Width and layers of the language models, as released.
 SHAPES = {"small": (1024, 24), "medium": (1536, 48), "large": (2048, 48), "melody": (1536, 48), "style": (1536, 48)}
+# The style condition as released: 512 wide, MERT's states at 75 a second, 6 codebooks, one token of 15 frames.
+STYLE = StyleConfig(512, 8, 8, 2048, False, "mert", 768, 1, 24000, 6, 1024, 3, 15, 3.0, 1.5, 4.5)
+STYLE_TOKENS = 15  # of 3 seconds
+MERT_NUMBERS = 94371712
 
 
 def released_config(name: str) -> ModelConfig:
@@ -36,12 +41,13 @@ def released_config(name: str) -> ModelConfig:
         text_dim=text_dim,
         text_projection=True,
         chroma_dim=12 if melody else None,
-        style_dim=512 if "style" in name else None,
+        style_dim=STYLE.dim if "style" in name else None,
     )
     chroma = RELEASED_CHROMA if melody else None
     delays = tuple(q // channels for q in range(lm.num_codebooks))
     window, stride = (10.0, 2.0) if audiogen else (30.0, 18.0)
-    return ModelConfig(name, lm, codec, {}, chroma, None, channels, delays, window, stride)
+    style = STYLE if "style" in name else None
+    return ModelConfig(name, lm, codec, {}, chroma, style, channels, delays, window, stride)
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=lambda release: release.name)
@@ -50,9 +56,15 @@ def test_the_readme_gives_each_release_the_size_licence_and_memory_that_the_code
     with torch.device("meta"):
         numbers = sum(p.numel() for p in LMModel(config.lm).parameters())
     text = TextCondition(torch.zeros(1, 20, config.lm.text_dim), torch.ones(1, 20, dtype=torch.bool))
-    params = GenerationParams(config.window)
+    # A style is guided twice: one row of the batch more.
+    params = GenerationParams(config.window, cfg_coef_beta=None if config.style is None else 5.0)
     memory = 2 * numbers + memory_required(
-        config, (text,), params, melody=config.chroma is not None, itemsize=torch.bfloat16.itemsize
+        config,
+        (text,),
+        params,
+        melody=config.chroma is not None,
+        style_tokens=0 if config.style is None else STYLE_TOKENS,
+        itemsize=torch.bfloat16.itemsize,
     )
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (row,) = (line.split(" | ") for line in readme.splitlines() if line.startswith(f"| `{release.repo}` |"))
@@ -60,6 +72,15 @@ def test_the_readme_gives_each_release_the_size_licence_and_memory_that_the_code
         f", with {'T5' if kind == 'text_encoders' else 'MERT'}" for kind, _ in release.companions
     )
     assert row[2:] == [f"{numbers / 1e9:.1f} B", download, f"{memory / 1e9:.1f} GB", "CC-BY-NC 4.0 |"]
+
+
+def test_the_readme_gives_the_style_condition_the_memory_that_it_takes():
+    with torch.device("meta"):
+        style = StyleConditioner(STYLE)
+    numbers = MERT_NUMBERS + sum(tensor.numel() for tensor in style.state_dict().values())
+    memory = 4 * numbers + style.memory_required(STYLE.excerpt_length)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f"the style condition with MERT ({memory / 1e9:.1f} GB)" in " ".join(readme.split())
 
 
 def test_each_release_is_found_by_its_label_whatever_its_size():

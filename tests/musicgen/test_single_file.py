@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from musicgen import GenerationParams, load_model, save_checkpoint
 from tests.conftest import GOLDEN
+from tests.tiny import write_encodec_style_model, write_mert
 
 GREEDY = GenerationParams(0.5, use_sampling=False)
 
@@ -61,17 +62,83 @@ def test_a_saved_model_is_the_model_without_any_other_file(name, model, tmp_path
     assert torch.equal(original.decode(codes), copy.decode(codes))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_a_round_trip_in_the_model_s_own_format_is_bit_exact(dtype, checkpoint_copy, tmp_path):
-    original = load_model(checkpoint_copy("hf-text"), dtype=dtype)
-    save_checkpoint(original, tmp_path / "half.safetensors", dtype)
-    copy = load_model(tmp_path / "half.safetensors", dtype=dtype)
-    for part in ("lm", "text_encoder", "codec"):
+def assert_equal_weights(copy, original, parts=("lm", "text_encoder", "codec")):
+    for part in parts:
         ours, theirs = getattr(copy, part).state_dict(), getattr(original, part).state_dict()
         assert ours.keys() == theirs.keys()
         for key in ours:
             if not key.endswith(("inited", "cluster_size", "embed_avg")):
                 assert ours[key].dtype == theirs[key].dtype and torch.equal(ours[key], theirs[key]), key
+
+
+@pytest.fixture
+def style_checkpoint(style_folder, tmp_path):
+    """A style model's folder by what its style is heard through."""
+
+    def make(features):
+        return style_folder if features == "mert" else write_encodec_style_model(tmp_path / "hears-codes")
+
+    return make
+
+
+@pytest.mark.parametrize("features", ["mert", "encodec"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_style_model_is_saved_with_its_style_condition(features, dtype, style_checkpoint, tmp_path, sweep):
+    original = load_model(style_checkpoint(features), dtype=dtype)
+    (tmp_path / "saved").mkdir()
+    save_checkpoint(original, tmp_path / "saved" / "alone.safetensors", dtype)
+    write_mert(tmp_path / "searched" / "MERT-v1-95M")
+    copy = load_model(tmp_path / "saved" / "alone.safetensors", dtype=dtype, search=[tmp_path / "searched"])
+    assert copy.config == dataclasses.replace(original.config, name="alone")
+    assert copy.config.style.features == features and copy.style.fingerprint == original.style.fingerprint
+    assert_equal_weights(copy, original, ("lm", "text_encoder", "codec", "style"))
+    tokens, again = (m.encode_style(sweep[0], 32000, seed=4) for m in (original, copy))
+    assert torch.equal(tokens, again)
+    greedy = dataclasses.replace(GREEDY, cfg_coef_beta=5.0)
+    assert torch.equal(original.generate(["rock"], greedy, style=tokens), copy.generate(["rock"], greedy, style=again))
+
+
+def test_mert_is_not_in_the_file_and_is_looked_for_beside_it(style_model, tmp_path, sweep):
+    path = tmp_path / "alone.safetensors"
+    save_checkpoint(style_model, path)
+    stored = {name for name in load_file(path) if name.startswith("style.")}
+    assert stored == {f"style.{name}" for name in style_model.style.state_dict() if not name.startswith("features.")}
+    without = load_model(path)
+    assert without.generate(["rock"], GREEDY).shape == (1, 4, 25)
+    with pytest.raises(FileNotFoundError, match="m-a-p/MERT-v1-95M") as error:
+        without.encode_style(sweep[0], 32000)
+    assert str(tmp_path / "MERT-v1-95M") in str(error.value)
+    write_mert(tmp_path / "MERT-v1-95M")
+    tokens = load_model(path).encode_style(sweep[0], 32000, seed=2)
+    assert torch.equal(tokens, style_model.encode_style(sweep[0], 32000, seed=2))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda config: config.update(style=None), "the style is of another width"),
+        (lambda config: config["style"].update(dim=32), "the style is of another width"),
+        (lambda config: config["style"].update(features="clap"), "its style condition cannot be"),
+        (lambda config: config["style"].update(features="encodec"), "its style condition cannot be"),
+        (lambda config: config["style"].update(eval_q=7), "its style condition cannot be"),
+        (lambda config: config["style"].update(max_excerpt=1.0), "its style condition cannot be"),
+        (lambda config: config["style"].update(num_layers=10**9), "its layers are more than the file's tensors"),
+        (lambda config: config["style"].update(num_codebooks=5), r"misshaped tensors, first style\.codebooks\.weight"),
+        (lambda config: config["style"].pop("stride"), r"config\.style lacks the field 'stride'"),
+    ],
+)
+def test_a_style_that_cannot_be_is_refused(change, words, style_model, tmp_path):
+    save_checkpoint(style_model, tmp_path / "tiny.safetensors")
+    reconfigure(tmp_path / "tiny.safetensors", change)
+    with pytest.raises(ValueError, match=words):
+        load_model(tmp_path / "tiny.safetensors")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_round_trip_in_the_model_s_own_format_is_bit_exact(dtype, checkpoint_copy, tmp_path):
+    original = load_model(checkpoint_copy("hf-text"), dtype=dtype)
+    save_checkpoint(original, tmp_path / "half.safetensors", dtype)
+    assert_equal_weights(load_model(tmp_path / "half.safetensors", dtype=dtype), original)
 
 
 def test_the_format_is_that_of_the_language_model_alone(model, tmp_path):

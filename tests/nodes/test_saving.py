@@ -9,6 +9,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.tiny import write_mert
+
+from .conftest import sound
+
 
 @pytest.fixture
 def output(comfy, tmp_path, monkeypatch):
@@ -39,11 +43,10 @@ def save(run, load, output):
 def take(run, encode, load):
     """Half a second of codes from a model."""
 
-    def take_from(model, name="text"):
+    def take_from(model, name="text", **more):
         widgets = {"duration": 0.5, "batch_size": 1, "cfg_coef": 3.0, "temperature": 1.0, "top_k": 250, "top_p": 0.0}
-        return run("SampleTokens", model=model, positive=encode("jazz", name), seed=3, pattern="auto", **widgets)[
-            "codes"
-        ]
+        inputs = {"model": model, "positive": encode("jazz", name), "seed": 3, "pattern": "auto", **widgets, **more}
+        return run("SampleTokens", **inputs)["codes"]
 
     return take_from
 
@@ -55,6 +58,35 @@ def test_a_saved_model_is_listed_and_plays_the_same(run, load, save, take, host,
     model, _, codec = run("Loader", model="mine_00001_.safetensors", dtype="auto")
     assert torch.equal(take(model, name), take(load(name).model, name))
     assert codec.fingerprint == load(name).codec.fingerprint == model.codec
+
+
+def test_a_saved_style_model_hears_and_follows_a_style_as_before(
+    run, load, save, take, host, models_folder, monkeypatch
+):
+    assert save("style") == ["musicgen/mine_00001_.safetensors"]
+    name, mert = "mine_00001_.safetensors", models_folder.parent / "audio_encoders" / "MERT-v1-95M"
+    monkeypatch.setattr(host, "search_folders", lambda: [mert.parent])
+    write_mert(mert)
+    model = run("Loader", model=name, dtype="auto")[0]
+    own = load("style").model
+    assert model.style.fingerprint == own.style.fingerprint
+    old, new = (run("Style", model=m, audio=sound(6.0), excerpt_length=3.0, seed=1) for m in (own, model))
+    assert torch.equal(old.items[0], new.items[0])
+    assert torch.equal(take(model, "style", style=new), take(own, "style", style=old))
+    assert not torch.equal(take(model, "style"), take(model, "style", style=new))
+
+
+def test_the_loader_notices_when_mert_arrives_beside_a_saved_style_model(run, save, host, output):
+    save("style")
+    name = "mine_00001_.safetensors"
+    before, names = host.model_fingerprint(name), list(host.models())
+    save("text")  # another model is none of its business
+    assert host.model_fingerprint(name) == before
+    write_mert(output / "musicgen" / "MERT-v1-95M")
+    assert host.model_fingerprint(name) != before
+    assert list(host.models()) == sorted([*names, "mine_00002_.safetensors"], key=list(host.models()).index)
+    style = run("Style", model=run("Loader", model=name, dtype="auto")[0], audio=sound(6.0), excerpt_length=3.0, seed=1)
+    assert style.items[0].shape == (15, 64)
 
 
 def test_the_format_is_chosen(save, output):
