@@ -10,7 +10,8 @@ A piece of 30 s has 1,503 steps, and a step late in the piece reads a longer cac
 measured at seven positions, in turns, round after round, and the mean over the piece is that of the
 straight lines between them. A ratio is taken within each round, so that what disturbs the machine
 disturbs both. Each step embeds, runs all layers, guides and draws; a generation's preparation and
-progress reports are left out. `--whole SECONDS` runs whole generations of our contenders as well.
+progress reports are left out. `--whole SECONDS` runs whole generations as well, on a GPU with steps
+recorded as CUDA graphs and step by step, and holds the memory taken against what a host is told.
 
     python benchmarks/decode.py small --rounds 10
     python benchmarks/decode.py small --device cuda --whole 30
@@ -23,6 +24,8 @@ from __future__ import annotations
 import argparse
 import statistics
 import warnings
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,11 +33,13 @@ from measuring import bandwidth, finish, seconds, spread
 from peers import Audiocraft, Transformers
 from torch import Tensor
 
-from models import NAMES, build_lm, random_weights, released_config, text_condition
+from models import NAMES, build_lm, random_codec, random_weights, released_config, text_condition
+from musicgen.codec import EnCodec
+from musicgen.conditioning.base import TextCondition
 from musicgen.config import GenerationParams, ModelConfig
 from musicgen.engine import CachedDecoder
 from musicgen.fuser import fuse
-from musicgen.generation import generate_codes
+from musicgen.generation import generate_codes, memory_required, plan_steps
 from musicgen.lm import LMModel
 from musicgen.sampling import exponential_noise, guide, sample_codes
 
@@ -154,23 +159,84 @@ def report(
 
 
 def whole(options: argparse.Namespace, config: ModelConfig, made: dict[str, Any]) -> list[dict[str, Any]]:
-    """Whole generations, preparation and progress reports included."""
-    params, condition = GenerationParams(options.whole), [text_condition(dim=config.lm.text_dim)]
-    rows = []
+    """Whole generations, preparation and progress reports included, and what they take of a GPU's memory."""
+    codec, rows = random_codec(options.size, options.device), []
     for name, contender in made.items():
         if not isinstance(contender, Ours):
-            continue
-
-        def run(lm: LMModel = contender.lm) -> None:
-            options_ = {"batch_size": options.batch, "device": options.device, "on_step": ignore}
-            generate_codes(lm, config, condition, params, **options_)
-
-        run()
-        taken = seconds(run, options.device)
-        rate = options.batch * options.whole / taken
-        print(f"{name:16} {options.whole:g} s in {taken:.2f} s, {rate:.2f} x real time")
-        rows.append({"contender": name, "whole": options.whole, "seconds": taken})
+            runs: dict[str, Callable[[], Any]] = {name: partial(peer_piece, contender, config, options.whole)}
+        elif options.device == "cpu":
+            runs = {name: partial(piece, contender.lm, config, options, options.whole, None)}
+        else:
+            ways = {"recorded": True, "step by step": False}
+            runs = {
+                f"{name}, {way}": partial(piece, contender.lm, config, options, options.whole, graphs)
+                for way, graphs in ways.items()
+            }
+        for label, run in runs.items():
+            run()
+            taken = seconds(run, options.device)
+            row: dict[str, Any] = {"contender": label, "whole": options.whole, "seconds": taken}
+            row["real_time"] = options.batch * options.whole / taken
+            text = f"{label:24} {options.whole:g} s in {taken:.2f} s, {row['real_time']:.2f} x real time"
+            if isinstance(contender, Ours):
+                graphs = None if options.device == "cpu" else label.endswith("recorded")
+                begin = partial(first_second, contender.lm, codec, config, options, graphs)
+                row["first_second"] = seconds(begin, options.device)
+                text += f"; first second after {row['first_second']:.2f} s"
+                if options.device != "cpu":
+                    row |= memory_beside_estimate(run, config, options, contender.lm.dtype.itemsize)
+                    text += f"; {row['peak'] / 1e9:.2f} GB beside weights, {row['estimate'] / 1e9:.2f} estimated"
+            print(text, flush=True)
+            rows.append(row)
     return rows
+
+
+def condition_of(config: ModelConfig) -> list[TextCondition]:
+    """A description."""
+    return [text_condition(dim=config.lm.text_dim)]
+
+
+def piece(
+    lm: LMModel, config: ModelConfig, options: argparse.Namespace, duration: float, graphs: bool | None
+) -> Tensor:
+    """Codes of a piece of ours."""
+    return generate_codes(
+        lm,
+        config,
+        condition_of(config),
+        GenerationParams(duration),
+        batch_size=options.batch,
+        device=options.device,
+        on_step=ignore,
+        use_cuda_graphs=graphs,
+    )
+
+
+def peer_piece(peer: Any, config: ModelConfig, duration: float) -> None:
+    """As many steps of a peer as a piece takes."""
+    peer.reset(0)
+    for _ in range(plan_steps(config, GenerationParams(duration))):
+        peer.step()
+
+
+def first_second(
+    lm: LMModel, codec: EnCodec, config: ModelConfig, options: argparse.Namespace, graphs: bool | None
+) -> None:
+    """A second of sound."""
+    codec.decode(piece(lm, config, options, 1.0, graphs).to(options.device))
+
+
+def memory_beside_estimate(
+    run: Callable[[], Any], config: ModelConfig, options: argparse.Namespace, itemsize: int
+) -> dict[str, int]:
+    """Bytes of the GPU that a generation takes beside the weights, and what a host is told that it takes."""
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    estimate = memory_required(
+        config, condition_of(config), GenerationParams(options.whole), batch_size=options.batch, itemsize=itemsize
+    )
+    return {"peak": torch.cuda.max_memory_allocated() - before, "estimate": estimate}
 
 
 def ignore(_: Any) -> None:
