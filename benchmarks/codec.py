@@ -18,7 +18,8 @@ in a process for each, over what is resident after a decode of one frame; on a G
 given out at most. Linux only.
 
     python benchmarks/codec.py --seconds 30
-    python benchmarks/codec.py --seconds 30 300 --encode --transformers
+    python benchmarks/codec.py --seconds 30 --encode --transformers
+    python benchmarks/codec.py --seconds 300 --alone --rounds 1
 
 prints a table, and one line of JSON for machines.
 """
@@ -173,13 +174,14 @@ def measure(way: str, length: int, options: argparse.Namespace) -> list[dict[str
     """All that is compared on one length of sound."""
     device = options.device
     codec = codec_of(device)
-    who = [name for name in WHO if name != "transformers" or options.transformers]
+    left_out = WHO[1:] if options.alone else () if options.transformers else ("transformers",)
+    who = [name for name in WHO if name not in left_out]
     actions = {name: action(name, way, length, device, codec) for name in who}
-    apart = difference(way, actions["ours"](), actions["encodec"]())
+    apart = None if options.alone else difference(way, actions["ours"](), actions["encodec"]())
     samples = in_turns(actions, options.rounds, device)
     flops, rate = work(codec, way), gemm_rate(device)
     total = sum(flops.values()) * length
-    base = statistics.median(samples["encodec"])
+    base = statistics.median(samples[who[-1] if options.alone else "encodec"])
     rows = []
     for name in who:
         middle = statistics.median(samples[name])
@@ -213,6 +215,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, nargs="+", default=[30], help="lengths of sound; 30 by default")
     parser.add_argument("--encode", action="store_true", help="measure encoding too")
     parser.add_argument("--transformers", action="store_true", help="measure transformers' EncodecModel too")
+    parser.add_argument("--alone", action="store_true", help="measure only ours: at once, 300 s take 12 GB")
     parser.add_argument("--device", default="cpu", help="cpu (the default) or cuda")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU")
     parser.add_argument("--rounds", type=int, default=3, help="of the comparison in time")
