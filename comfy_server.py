@@ -256,6 +256,13 @@ class ComfyServer:
         """Whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """The process, which must run."""
+        if self._process is None:
+            raise ComfyError("ComfyUI does not run.")
+        return self._process.pid
+
     def log(self) -> str:
         """Everything the server has said so far."""
         return self.log_path.read_text(encoding="utf-8", errors="replace")

@@ -108,11 +108,12 @@ def make_pattern(config: ModelConfig, name: str | None, num_frames: int) -> Patt
 
 
 def _step_counts(config: ModelConfig, params: GenerationParams, windows: list[Window]) -> list[int]:
-    counts = []
-    for window in windows:
-        pattern = make_pattern(config, params.pattern, window.num_frames)
-        counts.append(pattern.num_steps - pattern.first_step(window.prompt_frames))
-    return counts
+    kinds = [(window.num_frames, window.prompt_frames) for window in windows]
+    counts = {}
+    for frames, prompt_frames in dict.fromkeys(kinds):  # most windows of a long piece are alike
+        pattern = make_pattern(config, params.pattern, frames)
+        counts[frames, prompt_frames] = pattern.num_steps - pattern.first_step(prompt_frames)
+    return [counts[kind] for kind in kinds]
 
 
 def _windows(config: ModelConfig, params: GenerationParams, prompt_frames: int) -> list[Window]:

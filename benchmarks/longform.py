@@ -1,0 +1,178 @@
+"""Time and memory of pieces longer than the model's window.
+
+Theory. A piece is sampled in windows of 30 s that move on by 18 s (nano's are shorter), and each window continues
+the 12 s that it shares with the one before it. So the first window costs its 1500 steps, and every further one a
+prefill of 600 positions and 900 steps, at positions that are the same in every window: the time grows by equal
+amounts for equal lengths, about 8 % above the first window's rate where long caches count and less where they do
+not. The cache is that of one window and is made anew for each, so the memory of sampling a piece does not depend
+on its length. A codec that decodes in pieces needs no more than one of them and the sound itself.
+
+Two figures say how far that holds. `linear` compares the seconds of a step in a piece's later windows with those
+in its second one: 1 is what theory says. `/ second` of one length beside another says what a user waits. Weights
+are random numbers of the released shapes (`--model`); nano is the default, since 300 s of the released ones take
+hours on a CPU. Peaks are of resident memory beyond the weights and all else that was there before; on a GPU of
+allocated memory. Every length is measured `--rounds` times in turns with the others, and the quickest counts.
+Seconds are the clock's, but for one thread of a CPU, where they are the processor's: other work disturbs these less.
+
+    python benchmarks/longform.py --model nano --seconds 30 60 120 300
+
+prints a table, and one line of JSON for machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+from measuring import bandwidth, finish, peak_memory
+
+from models import NAMES, random_codec, random_lm, text_condition
+from musicgen.config import GenerationParams, ModelConfig
+from musicgen.generation import StepProgress, generate_codes, make_pattern
+from musicgen.windows import plan_windows
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def clock_of(device: torch.device) -> Callable[[], float]:
+    """The processor's seconds where one thread does everything, else those of the clock."""
+    return time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
+
+
+def window_steps(config: ModelConfig, params: GenerationParams) -> list[int]:
+    """How many columns each window of a piece samples."""
+    windows = plan_windows(params, config.frame_rate, model_window=config.window, model_stride=config.extend_stride)
+    patterns = [make_pattern(config, None, window.num_frames) for window in windows]
+    return [p.num_steps - p.first_step(w.prompt_frames) for p, w in zip(patterns, windows, strict=True)]
+
+
+def piece(lm: Any, config: ModelConfig, params: GenerationParams, device: torch.device) -> dict[str, Any]:
+    """Sample a piece. Its codes, its seconds, and of each window the seconds of its prefill and of a step.
+
+    A window's first column is its prefill, with what is prepared before it.
+    """
+    clock = clock_of(device)
+    text, at = text_condition(dim=config.lm.text_dim), [clock()]
+
+    def on_step(_: StepProgress) -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        at.append(clock())
+
+    codes = generate_codes(lm, config, [text], params, on_step=on_step, device=device)
+    first, prefills, steps = 0, [], []
+    for count in window_steps(config, params):
+        prefills.append(at[first + 1] - at[first])
+        steps.append((at[first + count] - at[first + 1]) / max(count - 1, 1))
+        first += count
+    return {"codes": codes, "seconds": at[-1] - at[0], "prefill": prefills, "step": steps}
+
+
+def linear(steps: list[float]) -> float | None:
+    """Seconds of a step in the later windows, beside those in the second; None with fewer than three windows.
+
+    The last window is left out where there are others, since it may be short.
+    """
+    later = steps[2:-1] or steps[2:]
+    return statistics.median(later) / steps[1] if later else None
+
+
+def peak(action: Callable[[], Any], device: torch.device) -> int:
+    """Bytes that one call takes at most."""
+    if device.type != "cuda":
+        return peak_memory(action)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    action()
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """One row for each length."""
+    device = torch.device(options.device)
+    lm, config = random_lm(options.model, DTYPES[options.dtype], device)
+    codec = random_codec(options.codec or options.model, device)
+    requests = {s: GenerationParams(s, window=options.window, seed=1) for s in options.seconds}
+    piece(lm, config, GenerationParams(min(1.0, *options.seconds), window=options.window), device)
+    rows: dict[float, dict[str, Any]] = {}
+    for turn in range(options.rounds):
+        for length, params in requests.items():
+            found: dict[str, Any] = {}
+            taken = peak(lambda found=found, params=params: found.update(piece(lm, config, params, device)), device)
+            codes = found.pop("codes")
+            clock = clock_of(device)
+            began = clock()
+            decoding = peak(lambda codes=codes: codec.decode(codes).cpu(), device)
+            found |= {"length": length, "decode": clock() - began, "peak": taken, "decode_peak": decoding}
+            if turn:
+                best = rows[length]
+                found["decode"] = min(found["decode"], best["decode"])
+                found["peak"], found["decode_peak"] = (max(found[k], best[k]) for k in ("peak", "decode_peak"))
+                found = found if found["seconds"] < best["seconds"] else {**best, **_changed(found)}
+            rows[length] = found
+    return [
+        row | {"per_second": row["seconds"] / row["length"], "linear": linear(row["step"])} for row in rows.values()
+    ]
+
+
+def _changed(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: found[name] for name in ("decode", "peak", "decode_peak")}
+
+
+HEADINGS = ("length", "windows", "LM s", "/ second", "step ms 1st", "others", "prefill ms", "linear",
+            "LM peak MB", "decode s", "/ second", "decode peak MB")  # fmt: skip
+
+
+def line(row: dict[str, Any]) -> str:
+    """A length as a line of the table."""
+    steps, prefills = row["step"], row["prefill"][1:]
+    cells = [
+        f"{row['length']:g}",
+        f"{len(steps)}",
+        f"{row['seconds']:.2f}",
+        f"{row['per_second']:.4f}",
+        f"{1e3 * steps[0]:.3f}",
+        f"{1e3 * statistics.median(steps[1:]):.3f}" if prefills else "-",
+        f"{1e3 * statistics.median(prefills):.1f}" if prefills else "-",
+        "-" if row["linear"] is None else f"{row['linear']:.3f}",
+        f"{row['peak'] / 1e6:.1f}",
+        f"{row['decode']:.2f}",
+        f"{row['decode'] / row['length']:.4f}",
+        f"{row['decode_peak'] / 1e6:.1f}",
+    ]
+    return "".join(f"{cell:>{len(head) + 3}}" for cell, head in zip(cells, HEADINGS, strict=True))
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=NAMES, default="nano")
+    parser.add_argument("--codec", choices=NAMES, help="whose codec decodes; the model's by default")
+    parser.add_argument("--seconds", type=float, nargs="+", default=[30.0, 60.0, 120.0, 300.0])
+    parser.add_argument("--window", type=float, help="seconds; the model's by default, moved on by three fifths")
+    parser.add_argument("--dtype", choices=DTYPES, default="fp32")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=2, help="measurements of each length; the quickest counts")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rows = measure(options)
+    print("".join(f"{head:>{len(head) + 3}}" for head in HEADINGS))
+    for row in rows:
+        print(line(row))
+    speed = bandwidth(options.device)
+    print(f"this machine reads {speed / 1e9:.1f} GB/s of its memory")
+    names = ("model", "codec", "dtype", "window")
+    finish("longform", rows, bandwidth=speed, **{name: getattr(options, name) for name in names})
+
+
+if __name__ == "__main__":
+    main()
