@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -180,11 +181,10 @@ def generate_codes(
     `[B, K, card]`; by default item i draws from a generator of its own, seeded with
     `params.seed + i`, and is the same as when it is sampled alone. slow: decode by the definition,
     without a cache. use_cuda_graphs: record steps as CUDA graphs, None where that is possible; they
-    are freed before this returns, and the codes are the same. Raises ValueError on anything out of
+    are freed before this returns, and the codes are the same with and without. Raises ValueError on anything out of
     range; whatever on_step raises passes through, and nothing of the request is left behind.
     """
     given = list(melodies or [])
-    graphs = None if slow else _graphs(torch.device(device), use_cuda_graphs)
     _check_request(config, batch_size, given, styles, prompt)
     if config.chroma is not None:
         given = [None if m is None else m.for_config(config.chroma) for m in given]
@@ -199,7 +199,8 @@ def generate_codes(
     codes = torch.full((batch_size, config.num_codebooks, windows[-1].first + windows[-1].num_frames), UNKNOWN)
     if prompt is not None:
         codes[:, :, :prompt_frames] = prompt.cpu()
-    with chosen_threads(torch.device(device)) as after_step:
+    recorder = _graphs(torch.device(device), False if slow else use_cuda_graphs)
+    with chosen_threads(torch.device(device)) as after_step, recorder as graphs:
         for part, items in enumerate(parts):
             request = _Request(
                 lm,
@@ -291,14 +292,19 @@ def _conditions(request: _Request, window: Window) -> Conditions:
     )
 
 
-def _graphs(device: torch.device, wanted: bool | None) -> Backend | None:
-    """What records steps, None to run them one by one."""
+def _graphs(device: torch.device, wanted: bool | None) -> AbstractContextManager[Backend | None]:
+    """What records the steps of one run, or runs them; None for the engine's own loop."""
     reason = why_no_graphs(device)
     if wanted and reason is not None:
         raise ValueError(
             f"use_cuda_graphs is True, but {reason}; allowed there are False, and None to use them where they run."
         )
-    return None if reason is not None or wanted is False else CudaBackend(device)
+    if reason is not None and device.type != "cuda":
+        return nullcontext()
+    # Without graphs the steps are the same, one kernel after the other: so are the codes, in half precision too.
+    backend = CudaBackend(device)
+    backend.refused = reason if wanted is not False else "they are turned off"
+    return closing(backend)
 
 
 def _window_chroma(request: _Request, window: Window) -> list[Tensor | None]:

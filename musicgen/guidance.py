@@ -84,8 +84,8 @@ class _Mixer:
         """Logits `[G, B, K, card]` -> `[B, K, card]`; the fallback where no condition acts."""
         if self.single:
             return logits[0]
-        column = step if isinstance(step, Tensor) else torch.tensor([step], device=self.weights.device)
-        weights = self.weights.index_select(2, column)[..., 0]
+        # A number would have to go to the device for the same selection, and be waited for.
+        weights = self.weights.index_select(2, step)[..., 0] if isinstance(step, Tensor) else self.weights[:, :, step]
         total = weights.sum(dim=0)
         shares = weights / total.clamp_min(1e-12)
         mixed = (logits * shares[:, None, :, None]).sum(dim=0)

@@ -22,8 +22,11 @@ def exponential_noise(generators: Sequence[torch.Generator], num_codebooks: int,
 
     Made from uniform numbers of the CPU's Mersenne Twister, which all platforms share.
     """
-    rows = [torch.rand(num_codebooks, card, generator=g) for g in generators]
-    return -torch.log1p(-torch.stack(rows)).clamp_max_(-(2.0**-25))
+    rows = torch.empty(len(generators), num_codebooks, card)
+    for row, generator in zip(rows, generators, strict=True):
+        torch.rand(num_codebooks, card, generator=generator, out=row)
+    # -log(1 - u), in place: a GPU decodes as fast as a CPU makes its noise.
+    return rows.neg_().log1p_().clamp_max_(-(2.0**-25)).neg_()
 
 
 def _race(probs: Tensor, noise: Tensor) -> Tensor:

@@ -4,13 +4,15 @@ Nothing in a step depends on a number of Python: the column to fill is a tensor,
 itself moves on; keys and values are written at a tensor's place, and attention looks at a bucket of
 the cache, masked beyond what is written. A bucket that grows by 256 places keeps early steps from
 reading an empty cache, and a piece of 30 seconds takes six graphs. Noise goes to the GPU in blocks,
-and the GPU is waited for once a block, to see whether the logits are finite. The loop of
-`engine.py` is the definition; this one gives the same codes.
+the next of which is made while the GPU is busy with one, and the GPU is waited for once a block, to
+see whether the logits are finite. The loop of `engine.py` is the definition; this one gives the
+same codes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -41,6 +43,11 @@ def bucket_of(length: int) -> int:
     return -(-length // BUCKET) * BUCKET
 
 
+def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    # Attention makes this of a mask of booleans, anew in every layer.
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, float("-inf"))
+
+
 class StaticDecoder:
     """One generation's buffers, and its step. Close it when done: it holds graphs."""
 
@@ -65,6 +72,9 @@ class StaticDecoder:
             for _ in range(config.num_layers)
         ]
         self._cross = cross_caches(lm, conditions)
+        if self._cross and self._cross[0].mask is not None:
+            mask = _additive(self._cross[0].mask, lm.dtype)
+            self._cross = [replace(layer, mask=mask) for layer in self._cross]
         self._places = torch.arange(capacity, device=device)
         self._column = torch.zeros(1, dtype=torch.long, device=device)
         self._finite = torch.ones((), dtype=torch.bool, device=device)
@@ -78,12 +88,14 @@ class StaticDecoder:
         self._prefill(first_step)
         last = self.sequence.shape[2]
         self._column.fill_(first_step)
+        made = self._noise(noise, min(BLOCK, last - first_step))
         for first in range(first_step, last, BLOCK):
-            block = range(first, min(first + BLOCK, last))
-            for step, arguments in zip(block, self._noise(noise, len(block)), strict=True):
+            end = min(first + BLOCK, last)
+            for step, arguments in zip(range(first, end), made, strict=True):
                 self._step_at(step)(*arguments)
                 if on_step is not None:
                     on_step(step)
+            made = self._noise(noise, min(BLOCK, last - end))
             require_finite(self._finite)
         return self.sequence
 
@@ -119,7 +131,8 @@ class StaticDecoder:
         for cache in self._caches:
             cache.place, cache.bucket = place, bucket
         hidden = embed_columns(self.lm, self.sequence.index_select(2, column - 1), self.conditions, prefill=False)
-        positions, mask = self._rows.at(place, self._places[:bucket])
+        positions, seen = self._rows.at(place, self._places[:bucket])
+        mask = _additive(seen, self.lm.dtype)
         logits = by_group(self.lm(hidden, positions, 1, mask, self._caches, self._cross), self.conditions.groups)
         guided = self._guide(logits, column)
         self._finite.logical_and_(torch.isfinite(guided).all())
@@ -134,12 +147,14 @@ class StaticDecoder:
         self.sequence.index_copy_(2, column, torch.where(known == UNKNOWN, drawn, known)[:, :, None])
         column.add_(1)
 
-    def _noise(self, noise: Callable[[], Tensor] | None, count: int) -> Iterator[tuple[Tensor, ...]]:
+    def _noise(self, noise: Callable[[], Tensor] | None, count: int) -> list[tuple[Tensor, ...]]:
         """The arguments of so many steps; their noise is made at once and sent in one piece."""
-        if noise is None:
-            return iter([()] * count)
-        block = torch.stack([noise() for _ in range(count)])
-        device = self.sequence.device
-        if device.type == "cuda":
-            block = block.pin_memory()
-        return iter([(each,) for each in block.to(device, non_blocking=True)])
+        if noise is None or not count:
+            return [()] * count
+        first, device = noise(), self.sequence.device
+        # Pinned memory is torch's to hand out again, and it does so only when the copy out of it is over.
+        block = torch.empty(count, *first.shape, dtype=first.dtype, pin_memory=device.type == "cuda")
+        block[0] = first
+        for row in block[1:]:
+            row.copy_(noise())
+        return [(each,) for each in block.to(device, non_blocking=True)]

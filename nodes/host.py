@@ -264,7 +264,8 @@ def may_record(patcher: Any) -> bool:
         reason = "ComfyUI may move its weights at any time (dynamic VRAM)"
     if reason is None and (module.model_lowvram or any(p.device.type != device.type for p in module.parameters())):
         reason = "it is not in the GPU's memory as a whole"
-    if reason is None and any(getattr(m, "weight_function", None) for m in module.modules()):
+    changes = ("weight_function", "bias_function")
+    if reason is None and any(getattr(m, name, None) for m in module.modules() for name in changes):
         reason = "its weights are changed whenever they are used"
     if reason is not None and device.type != "cpu":
         logger.info("Steps of the language model are not recorded: %s.", reason)

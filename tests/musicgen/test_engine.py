@@ -151,6 +151,27 @@ def test_a_kv_cache_refuses_more_than_it_can_hold():
         cache.append(new, new)
 
 
+@pytest.mark.parametrize("dtype", [torch.int64, torch.bfloat16, torch.float16])
+def test_positions_are_computed_in_float32_whatever_they_come_in(dtype):
+    """In half precision the rates round, and late positions are off by whole turns."""
+    places = torch.tensor([0, 1024, 1536], dtype=dtype)
+    table = sinusoidal_positions(places, 64)
+    rates = 10000.0 ** (-torch.arange(32, dtype=torch.float64) / 31)
+    angle = places.double()[:, None] * rates
+    assert table.dtype == torch.float32
+    torch.testing.assert_close(table.double(), torch.cat([angle.cos(), angle.sin()], -1), atol=5e-4, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_model_in_half_precision_adds_positions_that_are_rounded_once(dtype, checkpoint_copy):
+    transformer = load_model(checkpoint_copy("hf-text"), dtype=dtype).lm.transformer
+    seen = []
+    transformer.layers[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    places, width = torch.arange(1400, 1500), transformer.config.dim
+    transformer(torch.zeros(1, len(places), width, dtype=dtype), places)
+    assert torch.equal(seen[0][0], sinusoidal_positions(places, width).to(dtype))
+
+
 def test_positions_are_all_cosines_then_all_sines_of_rates_from_1_to_1_in_10000():
     table = sinusoidal_positions(torch.tensor([0, 3]), 8)
     assert torch.equal(table[0], torch.tensor([1.0] * 4 + [0.0] * 4))

@@ -33,6 +33,16 @@ def test_top_p_draws_only_from_the_smallest_set_that_reaches_p(seed, top_p):
     assert bool((likelier <= top_p + 1e-5).all())
 
 
+def test_noise_made_in_place_is_the_logarithm_of_the_generators_own_numbers():
+    def generators():
+        return [torch.Generator().manual_seed(seed) for seed in (3, 4)]
+
+    numbers = torch.stack([torch.rand(4, 2048, generator=generator) for generator in generators()])
+    noise = exponential_noise(generators(), 4, 2048)
+    assert torch.equal(noise, -torch.log1p(-numbers).clamp_max(-(2.0**-25)))
+    assert float(noise.min()) > 0
+
+
 def test_top_p_takes_the_place_of_top_k():
     logits, noise = logits_and_noise(1)
     assert torch.equal(sample_codes(logits, noise, top_p=0.9, top_k=1), sample_codes(logits, noise, top_p=0.9))

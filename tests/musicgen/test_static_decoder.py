@@ -1,101 +1,26 @@
 """Steps that are all alike give the codes of the engine's own loop, recorded and replayed or not.
 
-No GPU exists here. What stands in for CUDA graphs is a recorder of torch's operations: it notes each
-with the very tensors that it read and wrote, undoes what recording did to them, and replays the
-operations alone, without running a line of Python again. As with CUDA, a step that needed a number
-of Python, a tensor made anew, or a look at a value, breaks there.
+No GPU exists here, so they are recorded by what `tests/recording.py` has in place of CUDA.
 """
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-from musicgen import GenerationParams, cuda_graph, generation, static_decoder
+from musicgen import GenerationParams, generation, load_model, static_decoder
 from musicgen.conditioning.base import TextCondition
 from musicgen.conditioning.chroma import extract_melody
-from musicgen.cuda_graph import GraphedFunction, why_no_graphs
-from musicgen.generation import generate_codes
+from musicgen.engine import CachedDecoder, SamplingParams, decode_sequence
+from musicgen.fuser import fuse
+from musicgen.generation import generate_codes, plan_steps
+from musicgen.sampling import exponential_noise
 from tests.conftest import PROMPTS
-
-CPU = torch.device("cpu")
-
-
-class Recording(TorchDispatchMode):
-    """Notes operations, and the tensors that they change as they were before."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations: list[tuple[Any, tuple, dict, Any]] = []
-        self.before: list[tuple[torch.Tensor, torch.Tensor]] = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default):
-            raise RuntimeError("operation not permitted when stream is capturing")
-        if func._schema.is_mutable:
-            changed = [each for each in (*args, *(kwargs or {}).values()) if _is_tensor(each)][:1]
-            self.before += [(tensor, tensor.clone()) for tensor in changed]
-        made = func(*args, **(kwargs or {}))
-        self.operations.append((func, args, kwargs or {}, made))
-        return made
-
-    def undo(self) -> None:
-        for tensor, value in reversed(self.before):
-            tensor.copy_(value)
-        self.before.clear()
-
-    def replay(self) -> None:
-        for func, args, kwargs, made in self.operations:
-            if func._schema.is_mutable:
-                func(*args, **kwargs)
-                continue
-            addresses = {_address(each) for each in tree_leaves((args, kwargs)) if _is_tensor(each)}
-            kept = [each for each in tree_leaves(made) if _is_tensor(each)]
-            if any(_address(each) in addresses for each in kept):
-                continue  # a view, which shows what is there now
-            for old, new in zip(kept, [e for e in tree_leaves(func(*args, **kwargs)) if _is_tensor(e)], strict=True):
-                old.copy_(new)
-
-
-def _is_tensor(value: Any) -> bool:
-    return isinstance(value, torch.Tensor)
-
-
-def _address(tensor: torch.Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
-
-
-class StandIn:
-    """What CUDA's recording comes down to, without CUDA."""
-
-    def __init__(self, device: torch.device = CPU) -> None:
-        self.live: set[Recording] = set()
-        self.recorded, self.replayed, self.warmed = 0, 0, 0
-
-    def warm_up(self, function: Callable[[], None]) -> None:
-        self.warmed += 1
-        function()
-
-    def record(self, function: Callable[[], None]) -> Recording:
-        recording = Recording()
-        with recording:
-            function()
-        recording.undo()
-        self.recorded += 1
-        self.live.add(recording)
-        return recording
-
-    def replay(self, graph: Recording) -> None:
-        self.replayed += 1
-        graph.replay()
-
-    def free(self, graph: Recording) -> None:
-        self.live.remove(graph)
+from tests.recording import CPU, Breaking, Cancelled, StandIn
 
 
 @pytest.fixture
@@ -108,7 +33,7 @@ def recorded(monkeypatch) -> Callable[..., tuple[torch.Tensor, StandIn]]:
             patch.setattr(generation, "why_no_graphs", lambda device: None)
             patch.setattr(generation, "CudaBackend", lambda device: stand_in)
             codes = generate_codes(*args, **options)
-        assert not stand_in.live
+        assert stand_in.closed and (stand_in.refused is None or options.get("use_cuda_graphs") is False)
         return codes, stand_in
 
     return run
@@ -197,10 +122,6 @@ def test_every_step_is_reported_and_a_snapshot_shows_what_is_there(model, record
     assert known == sorted(known) and known[-1] == 4 * 50
 
 
-class Cancelled(BaseException):
-    """As a host's interruption: no Exception."""
-
-
 @pytest.mark.parametrize("step", [1, 2, 40])
 def test_a_cancel_leaves_no_graph_behind(step, model, monkeypatch):
     m, stand_in = model("hf-text"), StandIn()
@@ -213,7 +134,7 @@ def test_a_cancel_leaves_no_graph_behind(step, model, monkeypatch):
 
     with pytest.raises(Cancelled):
         generate_codes(m.lm, m.config, [m.text_encoder.encode(["x"])], GenerationParams(1.0), on_step=cancel)
-    assert not stand_in.live
+    assert stand_in.closed
 
 
 def test_logits_that_are_not_finite_are_an_error_within_a_block(model, recorded, monkeypatch):
@@ -232,10 +153,6 @@ def test_logits_that_are_not_finite_are_an_error_within_a_block(model, recorded,
     assert len(steps) == static_decoder.BLOCK
 
 
-def test_where_graphs_cannot_be_the_reason_is_told():
-    assert why_no_graphs(CPU) == "CUDA graphs are for CUDA devices and this one is cpu"
-
-
 def test_graphs_that_are_asked_for_where_they_cannot_be_are_refused(model):
     m = model("hf-text")
     condition = [m.text_encoder.encode(["x"])]
@@ -243,132 +160,106 @@ def test_graphs_that_are_asked_for_where_they_cannot_be_are_refused(model):
         generate_codes(m.lm, m.config, condition, GenerationParams(1.0), use_cuda_graphs=True)
 
 
-def test_amd_cards_are_left_alone(monkeypatch):
-    monkeypatch.setattr(torch.version, "hip", "7.0")
-    assert why_no_graphs(torch.device("cuda")) == "graphs of ROCm are not tried"
+@pytest.mark.parametrize(
+    ("device", "reason", "wanted", "refused"),
+    [
+        ("cuda", None, None, None),
+        ("cuda", None, True, None),
+        ("cuda", None, False, "they are turned off"),
+        ("cuda", "graphs of ROCm are not tried", None, "graphs of ROCm are not tried"),
+        ("cuda", "graphs of ROCm are not tried", False, "they are turned off"),
+        ("cpu", "no CUDA", None, "the engine's own loop"),
+        ("mps", "no CUDA", False, "the engine's own loop"),
+    ],
+)
+def test_a_cuda_device_takes_the_same_steps_whether_they_are_recorded_or_not(
+    device, reason, wanted, refused, monkeypatch
+):
+    monkeypatch.setattr(generation, "why_no_graphs", lambda device: reason)
+    monkeypatch.setattr(generation, "CudaBackend", StandIn)
+    with generation._graphs(torch.device(device), wanted) as backend:
+        assert (backend.refused if backend else "the engine's own loop") == refused
 
 
-def test_a_recorded_function_reads_the_values_of_each_call():
-    total, backend = torch.zeros(3), StandIn()
-    add = GraphedFunction(lambda x, y: total.add_(x * y), backend)
-    for number in range(1, 6):
-        add(torch.full((3,), float(number)), torch.ones(3))
-    assert total.tolist() == [15.0] * 3
-    assert (backend.warmed, backend.recorded, backend.replayed) == (1, 1, 4)
-    add.free()
-    assert not backend.live
+def test_a_run_whose_recording_fails_gives_the_same_codes_and_says_so_once(model, monkeypatch, caplog):
+    m, backend = model("hf-melody"), Breaking(RuntimeError("out of memory"))
+    condition = [m.text_encoder.encode([PROMPTS[0]])]
+    params = GenerationParams(3.0, seed=3, window=1.2, extend_stride=0.7)
+    plain = generate_codes(m.lm, m.config, condition, params)
+    monkeypatch.setattr(generation, "why_no_graphs", lambda device: None)
+    monkeypatch.setattr(generation, "CudaBackend", lambda device: backend)
+    monkeypatch.setattr(static_decoder, "BUCKET", 16)
+    assert torch.equal(generate_codes(m.lm, m.config, condition, params), plain)
+    assert backend.tried == caplog.text.count("goes on without CUDA graphs") == 1 and backend.closed
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["hf-text", "hf-melody"])
+def test_in_half_precision_recorded_steps_draw_what_the_same_steps_draw_one_by_one(
+    name, dtype, checkpoint_copy, recorded
+):
+    m = load_model(checkpoint_copy(name), dtype=dtype)
+    condition = [m.text_encoder.encode([*PROMPTS, "a"])]
+    params = GenerationParams(1.0, seed=3)
+    codes, stand_in = recorded(m.lm, m.config, condition, params, batch_size=3)
+    direct, other = recorded(m.lm, m.config, condition, params, batch_size=3, use_cuda_graphs=False)
+    assert torch.equal(codes, direct)
+    # Texts of different length are decoded apart, one after the other.
+    assert stand_in.recorded > 1 and other.recorded == other.warmed == 0
 
 
 @pytest.mark.parametrize(
-    "other", [torch.zeros(4), torch.zeros(3, dtype=torch.float64), torch.zeros(3, device="meta"), torch.zeros(3, 1)]
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 6e-2), (torch.float16, 8e-3)], ids=str
 )
-def test_other_shapes_dtypes_and_devices_are_refused_and_named(other):
-    function = GraphedFunction(lambda x: None, StandIn())
-    function(torch.zeros(3))
-    found = f"{other.dtype} {list(other.shape)} on {other.device}".replace("[", r"\[").replace("]", r"\]")
-    with pytest.raises(ValueError, match=rf"called with {found}; allowed is .* torch.float32 \[3\] on cpu"):
-        function(other)
-    with pytest.raises(ValueError, match="called with nothing"):
-        function()
+def test_logits_differ_from_the_engine_s_by_rounding_alone(dtype, tolerance, checkpoint_copy):
+    """A bucket of the cache is summed up in another order than what is written of it. In half precision the tolerance
+    is eight times the rounding of one number."""
+    m = load_model(checkpoint_copy("hf-melody"), dtype=dtype)
+    columns = torch.randint(0, m.config.card, (2, 4, 300), generator=torch.Generator().manual_seed(3))
+    conditions = fuse(m.lm, [m.text_encoder.encode(list(PROMPTS))], 2, CPU, led=[False], chroma_config=m.config.chroma)
+    sampling, seen = SamplingParams(1.0, 0, 0.0), ([], [])
+    guides = [lambda logits, step, kept=kept: kept.append(logits[0].clone()) or logits[0] for kept in seen]
+    with torch.no_grad():
+        decode_sequence(
+            CachedDecoder(m.lm, conditions, 2, 299, CPU), columns.clone(), 1, sampling, guide=guides[0], noise=None
+        )
+        backend = StandIn()
+        backend.refused = "each step is to be seen"
+        static_decoder.StaticDecoder(m.lm, conditions, columns, sampling, guides[1], backend).decode(1, None)
+    engine, static = (torch.stack(kept) for kept in seen)
+    assert len(engine) == 299 and float((engine - static).abs().max() / engine.std()) < tolerance
 
 
-class Breaking(StandIn):
-    """Raises in the middle of a recording."""
+def test_a_run_s_buffers_are_gone_with_it_without_a_collection(model, recorded, monkeypatch):
+    """They lie on the GPU, where nobody else knows of them."""
+    m, held = model("hf-text"), []
 
-    def __init__(self, error: BaseException) -> None:
-        super().__init__()
-        self.error = error
+    class Watched(generation.StaticDecoder):
+        def __init__(self, *args):
+            super().__init__(*args)
+            held.extend([weakref.ref(self), weakref.ref(self._caches[0].keys)])
 
-    def record(self, function):
-        raise self.error
-
-
-def test_the_stand_in_sees_numbers_of_python_and_looks_at_values():
-    number = [0]
-
-    def counts_in_python(total):
-        number[0] += 1
-        total.add_(number[0])
-
-    total, count = torch.zeros(1), GraphedFunction(counts_in_python, StandIn())
-    for _ in range(4):
-        count(total)
-    assert total.tolist() != [10.0]
-    looks = GraphedFunction(lambda x: x.add_(1 if bool(x > 0) else 2), StandIn())
-    looks(torch.zeros(1))
-    looks(torch.zeros(1))
-    assert "not permitted when stream is capturing" in str(looks.reason)
+    monkeypatch.setattr(generation, "StaticDecoder", Watched)
+    condition = [m.text_encoder.encode(["x"])]
+    gc.disable()
+    try:
+        recorded(m.lm, m.config, condition, GenerationParams(0.5))
+        assert len(held) == 2 and not any(ref() for ref in held[:1]) and held[1]() is None
+    finally:
+        gc.enable()
 
 
-def test_where_recording_fails_the_function_runs_directly_and_the_reason_is_told(caplog):
-    total, backend = torch.zeros(1), Breaking(RuntimeError("operation not permitted\nwhen stream is capturing"))
-    add = GraphedFunction(total.add_, backend)
-    for _ in range(4):
-        add(torch.ones(1))
-    assert total.item() == 4
-    assert add.reason == "the step could not be recorded (RuntimeError operation not permitted)"
-    assert caplog.text.count("goes on without CUDA graphs") == 1
-    add.free()
+def test_noise_is_drawn_step_by_step_and_no_more_of_it_than_there_are_steps(model, recorded):
+    m, drawn = model("hf-text"), []
+    generator = torch.Generator().manual_seed(5)
 
+    def noise():
+        drawn.append(exponential_noise([generator], m.num_codebooks, m.config.card))
+        return drawn[-1]
 
-def test_an_interruption_while_recording_passes_through():
-    add = GraphedFunction(lambda x: None, Breaking(Cancelled()))
-    add(torch.ones(1))
-    with pytest.raises(Cancelled):
-        add(torch.ones(1))
-    add.free()
-
-
-class Graph:
-    """Stands in for torch.cuda.CUDAGraph, which no machine without CUDA can make."""
-
-    def __init__(self, log: list[str], fails: bool = False) -> None:
-        self.log, self.fails = log, fails
-
-    def capture_begin(self, pool, capture_error_mode):
-        self.log.append("begin")
-
-    def capture_end(self):
-        self.log.append("end")
-        if self.fails:
-            raise RuntimeError("the capture was invalidated")
-
-    def reset(self):
-        self.log.append("reset")
-
-
-class Side:
-    """Stands in for a CUDA stream."""
-
-    def wait_stream(self, other): ...
-
-    def __enter__(self): ...
-
-    def __exit__(self, *_): ...
-
-
-@pytest.mark.parametrize("fails", [False, True])
-@pytest.mark.parametrize("error", [None, RuntimeError("no"), Cancelled()])
-def test_a_recording_is_ended_whatever_happens_in_it(error, fails, monkeypatch):
-    log: list[str] = []
-    for name, value in {
-        "Stream": lambda device: Side(),
-        "stream": lambda stream: stream,
-        "graph_pool_handle": lambda: (0, 0),
-        "synchronize": lambda device: None,
-        "CUDAGraph": lambda: Graph(log, fails and error is not None),
-    }.items():
-        monkeypatch.setattr(torch.cuda, name, value)
-    backend = cuda_graph.CudaBackend(torch.device("cuda"))
-
-    def function():
-        log.append("run")
-        if error is not None:
-            raise error
-
-    if error is None:
-        backend.free(backend.record(function))
-    else:
-        with pytest.raises(type(error)):
-            backend.record(function)
-    assert log == ["begin", "run", "end", "reset"]
+    condition = [m.text_encoder.encode(["x"])]
+    params = GenerationParams(1.0)
+    codes, _ = recorded(m.lm, m.config, condition, params, noise=noise)
+    assert len(drawn) == plan_steps(m.config, params) > static_decoder.BLOCK
+    again = iter(drawn)
+    assert torch.equal(codes, generate_codes(m.lm, m.config, condition, params, noise=lambda: next(again)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import time
 
@@ -271,9 +272,22 @@ class TestMayRecord:
         patcher.model.head.weight = torch.nn.Parameter(patcher.model.head.weight.to("meta"), requires_grad=False)
         assert not host.may_record(patcher)
 
-    def test_one_whose_weights_are_changed_at_each_use_may_not(self, host, patcher):
-        patcher.model.head.weight_function = [lambda weight: weight]
+    @pytest.mark.parametrize("function", ["weight_function", "bias_function"])
+    def test_one_whose_weights_are_changed_at_each_use_may_not(self, host, patcher, function):
+        setattr(patcher.model.head, function, [lambda weight: weight])
         assert not host.may_record(patcher)
+
+    def test_what_the_host_s_layers_multiply_by_is_then_the_very_weight_that_they_hold(self, host, patcher, comfy):
+        """A graph keeps addresses, and these layers cast their weights in every call, which must come to nothing."""
+        assert host.may_record(patcher)
+        ops = importlib.import_module("comfy.ops")
+        layers = [layer for layer in patcher.model.modules() if isinstance(layer, ops.CastWeightBiasOp)]
+        assert {"Linear", "Embedding", "LayerNorm"} <= {base.__name__ for x in layers for base in type(x).__mro__}
+        for layer in layers:
+            given = torch.zeros(1, dtype=layer.weight.dtype)
+            used = ops.cast_bias_weight(layer, given, offloadable=True)
+            assert used[0].data_ptr() == layer.weight.data_ptr()
+            assert getattr(layer, "bias", None) is None or used[1].data_ptr() == layer.bias.data_ptr()
 
     def test_the_environment_turns_it_off(self, host, patcher, monkeypatch):
         monkeypatch.setenv("MUSICGEN_CUDA_GRAPHS", "0")
