@@ -1,0 +1,65 @@
+"""Every benchmark runs in its smallest setting and ends in one line of JSON; how fast is nobody's business here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+# Script, arguments, and what each row of its result has.
+BENCHMARKS = [
+    pytest.param(
+        "longform",
+        ["--model", "nano", "--seconds", "0.5", "1", "--window", "0.4", "--rounds", "2", "--threads", "1"],
+        {"length", "per_second", "linear", "prefill", "step", "peak", "decode", "decode_peak"},
+        id="longform",
+    ),
+    pytest.param(
+        "decode",
+        ["nano", "--rounds", "1", "--whole", "0.2", "--threads", "1"],
+        {"contender"},
+        id="decode",
+    ),
+    pytest.param("codec", ["--seconds", "1", "--alone", "--rounds", "1"], {"ratio", "of_gemm", "peak"}, id="codec"),
+    pytest.param(
+        "node_overhead",
+        ["--model", "nano", "--seconds", "0.5", "--rounds", "1"],
+        {"what", "library", "nodes", "ratio"},
+        id="node_overhead",
+        marks=pytest.mark.host,
+    ),
+]
+
+
+def run(script: str, arguments: list[str]) -> Any:
+    """The line of JSON that a benchmark ends in."""
+    command = [sys.executable, str(ROOT / "benchmarks" / f"{script}.py"), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert result.returncode == 0, result.stderr[-2000:]
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is watched on Linux alone")
+@pytest.mark.parametrize(("script", "arguments", "fields"), BENCHMARKS)
+def test_a_benchmark_ends_in_a_line_for_machines(script, arguments, fields):
+    report = run(script, arguments)
+    assert report["benchmark"] == script and report["machine"]["torch"]
+    assert report["rows"] and all(fields <= row.keys() for row in report["rows"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is watched on Linux alone")
+def test_loading_is_measured_in_a_process_of_its_own():
+    row = run("load", ["--child", "ours", "--folder", str(ROOT / "models" / "musicgen-nano")])
+    assert row["kept"] > 1e6 and row["peak"] >= 0 and row["cpu"] > 0
+
+
+def test_every_benchmark_says_what_it_measures_and_how_it_is_run():
+    for path in (ROOT / "benchmarks").glob("*.py"):
+        text = path.read_text(encoding="ascii")
+        if "argparse" in text:
+            assert f"python benchmarks/{path.name} " in text and "Theory. " in text, path.name
