@@ -7,8 +7,10 @@ amounts for equal lengths, about 8 % above the first window's rate where long ca
 not. The cache is that of one window and is made anew for each, so the memory of sampling a piece does not depend
 on its length. A codec that decodes in pieces needs no more than one of them and the sound itself.
 
-Two figures say how far that holds. `linear` compares the seconds of a step in a piece's later windows with those
-in its second one: 1 is what theory says. `/ second` of one length beside another says what a user waits. Weights
+Two figures say how far that holds. `stride s` is what moving on costs, a prefill and the steps of a whole window
+after the first, and `linear` compares it with that of the shortest piece which has one: 1 is what theory says. It
+is made of lower quartiles, a quarter of the windows being quicker, so that a busy minute in a long run does not
+count. `/ second` is what a user waited, such minutes included. Weights
 are random numbers of the released shapes (`--model`); nano is the default, since 300 s of the released ones take
 hours on a CPU. Peaks are of resident memory beyond the weights and all else that was there before; on a GPU of
 allocated memory. Every length is measured `--rounds` times in turns with the others, and the quickest counts.
@@ -76,13 +78,12 @@ def piece(lm: Any, config: ModelConfig, params: GenerationParams, device: torch.
     return {"codes": codes, "seconds": at[-1] - at[0], "prefill": prefills, "step": steps}
 
 
-def linear(steps: list[float]) -> float | None:
-    """Seconds of a step in the later windows, beside those in the second; None with fewer than three windows.
-
-    The last window is left out where there are others, since it may be short.
-    """
-    later = steps[2:-1] or steps[2:]
-    return statistics.median(later) / steps[1] if later else None
+def stride_seconds(row: dict[str, Any], counts: list[int]) -> float | None:
+    """What a window after the first costs where all is quiet; None for pieces of one window."""
+    if len(counts) == 1:
+        return None
+    prefill, step = (sorted(row[name][1:])[(len(counts) - 1) // 4] for name in ("prefill", "step"))
+    return prefill + (max(counts[1:]) - 1) * step
 
 
 def peak(action: Callable[[], Any], device: torch.device) -> int:
@@ -118,16 +119,18 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
                 found["peak"], found["decode_peak"] = (max(found[k], best[k]) for k in ("peak", "decode_peak"))
                 found = found if found["seconds"] < best["seconds"] else {**best, **_changed(found)}
             rows[length] = found
-    return [
-        row | {"per_second": row["seconds"] / row["length"], "linear": linear(row["step"])} for row in rows.values()
-    ]
+    for length, row in rows.items():
+        row["stride"] = stride_seconds(row, window_steps(config, requests[length]))
+        first = next((other["stride"] for other in rows.values() if other.get("stride")), None)
+        row |= {"per_second": row["seconds"] / length, "linear": row["stride"] and row["stride"] / first}
+    return list(rows.values())
 
 
 def _changed(found: dict[str, Any]) -> dict[str, Any]:
     return {name: found[name] for name in ("decode", "peak", "decode_peak")}
 
 
-HEADINGS = ("length", "windows", "LM s", "/ second", "step ms 1st", "others", "prefill ms", "linear",
+HEADINGS = ("length", "windows", "LM s", "/ second", "step ms 1st", "others", "prefill ms", "stride s", "linear",
             "LM peak MB", "decode s", "/ second", "decode peak MB")  # fmt: skip
 
 
@@ -142,7 +145,7 @@ def line(row: dict[str, Any]) -> str:
         f"{1e3 * steps[0]:.3f}",
         f"{1e3 * statistics.median(steps[1:]):.3f}" if prefills else "-",
         f"{1e3 * statistics.median(prefills):.1f}" if prefills else "-",
-        "-" if row["linear"] is None else f"{row['linear']:.3f}",
+        *("-" if row[name] is None else f"{row[name]:.3f}" for name in ("stride", "linear")),
         f"{row['peak'] / 1e6:.1f}",
         f"{row['decode']:.2f}",
         f"{row['decode'] / row['length']:.4f}",

@@ -16,7 +16,7 @@ BENCHMARKS = [
     pytest.param(
         "longform",
         ["--model", "nano", "--seconds", "0.5", "1", "--window", "0.4", "--rounds", "2", "--threads", "1"],
-        {"length", "per_second", "linear", "prefill", "step", "peak", "decode", "decode_peak"},
+        {"length", "per_second", "stride", "linear", "prefill", "step", "peak", "decode", "decode_peak"},
         id="longform",
     ),
     pytest.param(
