@@ -41,8 +41,9 @@ import torch
 from measuring import ROOT, Anonymous, finish, status
 
 SIZES = {"tiny": (128, 2, 2), "small": (1024, 24, 16), "medium": (1536, 48, 24), "large": (2048, 48, 32)}
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-LOADS = [("hf", "fp32"), ("hf", "bf16"), ("audiocraft", "bf16")]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "auto": None}
+"""Of the language model; auto is float16 where that is exact, as it is for the numbers that are written here."""
+LOADS = [("hf", "fp32"), ("hf", "auto"), ("hf", "bf16"), ("audiocraft", "bf16")]
 BLOCK = 1 << 24
 MARKS = {"hf": 1.15, "audiocraft": 1.3}
 FILES = ("state_dict.bin", "compression_state_dict.bin")
@@ -52,7 +53,7 @@ KEPT: list[Any] = []
 def random_block(dtype: torch.dtype) -> bytes:
     """Some plausible weights, which are written over and over."""
     numbers = torch.randn(BLOCK // dtype.itemsize, generator=torch.Generator().manual_seed(0)) * 0.02
-    return numbers.to(dtype).view(torch.uint8).numpy().tobytes()
+    return numbers.half().to(dtype).view(torch.uint8).numpy().tobytes()
 
 
 def fill(file: Any, nbytes: int, block: bytes) -> None:
@@ -277,7 +278,7 @@ def measure(size: str, folder: Path, with_transformers: bool, repeats: int) -> l
             write_hf(place, size) if layout == "hf" else write_audiocraft(place, folder / "hf")
         run_child("read", place)
         read = best("read", place, dtype, repeats)
-        for who in ["ours"] + ["transformers"] * (with_transformers and layout == "hf"):
+        for who in ["ours"] + ["transformers"] * (with_transformers and layout == "hf" and dtype != "auto"):
             row = best(who, place, dtype, repeats)
             row |= {"model": size, "layout": layout, "to": dtype, "who": who, "file": read["kept"]}
             row |= {"memory_ratio": row["peak"] / row["kept"], "mark": MARKS[layout]}

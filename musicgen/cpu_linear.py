@@ -22,12 +22,16 @@ _PARTS = 16
 _FEW_ROWS = 32
 _SMALL = 1 << 20
 _ENDS = torch.tensor([[-1.0, *[1.0] * 7]])
+_TINY = torch.finfo(torch.float32).tiny
+# The overloads themselves: finding them takes a third of a short call.
+_multiply_float16 = torch.ops.quantized.linear_dynamic_fp16.default
+_multiply_int8 = torch.ops.quantized.linear_dynamic.default
 
 
 @cache
 def reads_float16() -> bool:
     """Whether this processor multiplies float32 numbers by float16 weights quickly."""
-    return _works(pack_float16, torch.ops.quantized.linear_dynamic_fp16)
+    return _works(pack_float16, _multiply_float16)
 
 
 @cache
@@ -74,10 +78,15 @@ def few_rows_product(x: Tensor, weight: Tensor) -> Tensor:
 def int8_product(x: Tensor, packed: Any) -> Tensor:
     """The int8 product of x `[rows, inputs]`. It would round all rows by what is largest in any of them; here each
     row is first brought to the range of -1 to 1, and columns of weight 0 hold both ends, so that rows stay apart."""
-    largest = torch.linalg.vector_norm(x, torch.inf, dim=1, keepdim=True).clamp_min(torch.finfo(x.dtype).tiny)
+    largest = x.abs().amax(dim=1, keepdim=True).clamp_min_(_TINY)
     padded = torch.cat([x / largest, _ENDS.expand(len(x), -1)], dim=1)
     # The inputs get 7 bits: pairs of 8-bit products overflow on processors without VNNI.
-    return torch.ops.quantized.linear_dynamic(padded, packed, True).mul_(largest)
+    return _multiply_int8(padded, packed, True).mul_(largest)
+
+
+def _is_quick(x: Tensor, weight: Tensor) -> bool:
+    rows, outputs = len(x), len(weight)
+    return rows <= _FEW_ROWS and weight.dtype == torch.float32 and outputs % _PARTS == 0 and weight.numel() >= _SMALL
 
 
 @dataclass(frozen=True)
@@ -103,26 +112,26 @@ def quick_operations(base: Any, *, int8: bool = False) -> Any:
     class Linear(base.Linear):
         """A linear layer; without a bias it is quick."""
 
+        weight_function: Any = getattr(base.Linear, "weight_function", ())
         _packed: _Packed | None = None
 
         def forward(self, x: Tensor) -> Tensor:
             """x `[..., inputs]` -> `[..., outputs]`."""
             weight = self.weight
             # A host's pending changes of the weight are its own business.
-            changing = bool(getattr(self, "weight_function", None))
-            on_cpu = x.device.type == weight.device.type == "cpu"
-            if self.bias is not None or changing or not on_cpu or x.dtype != torch.float32:
+            on_cpu = x.is_cpu and weight.is_cpu and x.dtype == torch.float32
+            if self.bias is not None or self.weight_function or not on_cpu:
                 return super().forward(x)
             flat = x.reshape(-1, x.shape[-1])
             if int8 and reads_int8():
-                return int8_product(flat, self._pack(weight, pack_int8)).view(*x.shape[:-1], -1)
-            if weight.dtype == torch.float16 and reads_float16():
-                packed = self._pack(weight, pack_float16)
-                return torch.ops.quantized.linear_dynamic_fp16(flat, packed).view(*x.shape[:-1], -1)
-            quick = len(flat) <= _FEW_ROWS and weight.numel() >= _SMALL
-            if quick and weight.dtype == torch.float32 and len(weight) % _PARTS == 0:
-                return few_rows_product(flat, weight).view(*x.shape[:-1], -1)
-            return super().forward(x)
+                made = int8_product(flat, self._pack(weight, pack_int8))
+            elif weight.dtype == torch.float16 and reads_float16():
+                made = _multiply_float16(flat, self._pack(weight, pack_float16))
+            elif _is_quick(flat, weight):
+                made = few_rows_product(flat, weight)
+            else:
+                return super().forward(x)
+            return made.view(*x.shape[:-1], -1)
 
         def _pack(self, weight: Tensor, pack: Any) -> Any:
             if self._packed is None or self._packed.source.data_ptr() != weight.data_ptr():

@@ -37,13 +37,20 @@ class Host:
         self._runs = 0
 
     def workflow(
-        self, name: str, *, model: str | None = None, audio: str | None = None, text: str | None = None, **sampler: Any
+        self,
+        name: str,
+        *,
+        model: str | None = None,
+        dtype: str | None = None,
+        audio: str | None = None,
+        text: str | None = None,
+        **sampler: Any,
     ) -> dict:
         """A workflow of the project, 1 s short, with inputs changed; its seed is a fresh one unless given."""
         self._runs += 1
         prompt = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
         changes = {
-            "MusicGenLoader": {"model": model},
+            "MusicGenLoader": {"model": model, "dtype": dtype},
             "LoadAudio": {"audio": audio},
             "MusicGenTextEncode": {"text": text},
             "MusicGenSampleTokens": {"duration": 1.0, "seed": self._runs, **sampler},
