@@ -53,7 +53,7 @@ class MusicGenLoader(io.ComfyNode):
                     default=host.AUTO,
                     tooltip="Number format of the language model. auto: bf16 or fp16 where the GPU is good at it, "
                     "else fp32, on a CPU over weights in fp16 where that loses nothing of them. int8, for the CPU: "
-                    "weights rounded to 8 bits, faster still and a little off. Text encoder and codec always stay "
+                    "weights rounded to 8 bits, a little faster and a little off. Text encoder and codec always stay "
                     "in fp32.",
                 ),
             ],
