@@ -33,40 +33,18 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
-import torch  # noqa: E402
-from measuring import finish, in_turns, peak_memory, seconds, spread  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+import torch
+from measuring import finish, in_turns, peak_memory, seconds, spread
+from torch import Tensor, nn
 
-from musicgen.codec import EnCodec  # noqa: E402
-from musicgen.config import CodecConfig  # noqa: E402
+from models import released_config
+from musicgen.codec import EnCodec
 
-CONFIG = CodecConfig(
-    sample_rate=32000,
-    channels=1,
-    dimension=128,
-    n_filters=64,
-    n_residual_layers=1,
-    ratios=(8, 5, 4, 4),
-    kernel_size=7,
-    last_kernel_size=7,
-    residual_kernel_size=3,
-    dilation_base=2,
-    compress=2,
-    lstm=2,
-    causal=False,
-    pad_mode="reflect",
-    true_skip=True,
-    trim_right_ratio=1.0,
-    num_codebooks=4,
-    card=2048,
-)
+CONFIG = released_config("small").codec
 WHO = ("ours", "encodec", "transformers")
 
 

@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 from measuring import bandwidth, finish, seconds, spread
-from peers import Audiocraft, Transformers
+from peers import Audiocraft, Setting, Transformers
 from torch import Tensor
 
 from models import NAMES, build_lm, random_codec, random_weights, released_config, text_condition
@@ -94,7 +94,7 @@ def contenders(options: argparse.Namespace, config: ModelConfig, weights: dict[s
         made[name] = Ours(lm, config, options.batch, cache, options.device)
     if not options.without_peers:
         for name, kind in {"transformers": Transformers, "audiocraft-like": Audiocraft}.items():
-            made[name] = kind(config, weights, options.batch, cache, peer_dtype, options.device)
+            made[name] = kind(Setting(config, weights, options.batch, cache, peer_dtype, options.device))
     return made
 
 

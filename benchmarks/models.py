@@ -17,7 +17,7 @@ from musicgen.checkpoints.huggingface import read_config
 from musicgen.codec import EnCodec
 from musicgen.conditioning.base import TextCondition
 from musicgen.config import CodecConfig, LMConfig, ModelConfig
-from musicgen.cpu_linear import quick_operations
+from musicgen.cpu_linear import matrices, quick_operations
 from musicgen.lm import LMModel
 
 SIZES = {"small": (1024, 24), "medium": (1536, 48), "large": (2048, 48)}
@@ -63,9 +63,8 @@ def build_lm(
     computed = torch.float32 if dtype in (None, torch.int8) else dtype
     with torch.device("meta"):
         lm = LMModel(released_config(size).lm, quick_operations(nn, int8=dtype == torch.int8), dtype=computed)
-    narrow = {f"{name}.weight" for name, m in lm.named_modules() if isinstance(m, nn.Linear) and m.bias is None}
-    if dtype not in (None, torch.int8) or torch.device(device).type != "cpu":
-        narrow.clear()
+    on_cpu = torch.device(device).type == "cpu"
+    narrow = matrices(lm) if dtype in (None, torch.int8) and on_cpu else ()
     kept = {name: w.to(device, torch.float16 if name in narrow else computed) for name, w in weights.items()}
     lm.load_state_dict(kept, strict=True, assign=True)
     return lm.eval().requires_grad_(False)

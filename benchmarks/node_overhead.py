@@ -25,22 +25,18 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import torch
-from measuring import finish, spread
+from measuring import ROOT, finish, spread
 
 from comfy_server import ComfyServer, describe_failure, prepare_base
 from musicgen import GenerationParams, MusicGen, load_model
 from musicgen.generation import generate_codes
 
-ROOT = Path(__file__).resolve().parent.parent
 TEXT = "moody lofi hip hop with an electric piano melody, deep bass and laid back drums, 83 bpm, in a minor"
 NODES = {"sample": "MusicGenSampleTokens", "decode": "MusicGenEnCodecDecode"}
 MARK = 1.05

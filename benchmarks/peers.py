@@ -9,6 +9,7 @@ originals do; what their loops do beside that is left out, in their favour.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import measuring  # noqa: F401  (makes the library importable)
@@ -28,21 +29,25 @@ def draw(logits: Tensor, cfg_coef: float, top_k: int) -> Tensor:
     return torch.multinomial(probs.flatten(0, 1), 1).view(probs.shape[:2])
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What a peer decodes: weights under our names, and a cache `[2, rows, heads, n, head_dim]` for each layer."""
+
+    config: ModelConfig
+    weights: dict[str, Tensor]
+    batch: int
+    cache: list[Tensor]
+    dtype: torch.dtype
+    device: torch.device | str
+
+
 class Transformers:
     """transformers' MusicgenForCausalLM."""
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        weights: dict[str, Tensor],
-        batch: int,
-        cache: list[Tensor],
-        dtype: torch.dtype,
-        device: torch.device | str,
-    ) -> None:
+    def __init__(self, setting: Setting) -> None:
         from transformers import MusicgenDecoderConfig, MusicgenForCausalLM
 
-        lm = config.lm
+        lm, batch, dtype, device = setting.config.lm, setting.batch, setting.dtype, setting.device
         settings = MusicgenDecoderConfig(
             vocab_size=lm.card,
             hidden_size=lm.dim,
@@ -55,10 +60,10 @@ class Transformers:
         )
         with torch.device("meta"):
             model = MusicgenForCausalLM(settings)
-        model.load_state_dict(self._named(weights, lm.num_codebooks, dtype, device), strict=True, assign=True)
+        model.load_state_dict(self._named(setting.weights, lm.num_codebooks, dtype, device), strict=True, assign=True)
         positions = model.model.decoder.embed_positions
         positions.weights = positions.get_embedding(2048, lm.dim).to(device, dtype)
-        self.model, self.rows, self.base = model.eval(), 2 * batch, cache
+        self.model, self.rows, self.base = model.eval(), 2 * batch, setting.cache
         generator = torch.Generator().manual_seed(1)
         self.condition = torch.randn(self.rows, 16, lm.dim, generator=generator).to(device, dtype)
         self.condition[batch:] = 0
@@ -128,20 +133,12 @@ class Transformers:
 class Audiocraft:
     """A step with the structure of audiocraft's."""
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        weights: dict[str, Tensor],
-        batch: int,
-        cache: list[Tensor],
-        dtype: torch.dtype,
-        device: torch.device | str,
-    ) -> None:
-        lm = config.lm
-        self.weights = {name: tensor.to(device, dtype) for name, tensor in weights.items()}
+    def __init__(self, setting: Setting) -> None:
+        lm, batch, dtype, device = setting.config.lm, setting.batch, setting.dtype, setting.device
+        self.weights = {name: tensor.to(device, dtype) for name, tensor in setting.weights.items()}
         self.tables = self.weights["embedding.weight"].chunk(lm.num_codebooks)
         self.heads = self.weights["head.weight"].chunk(lm.num_codebooks)
-        self.lm, self.rows, self.base = lm, 2 * batch, cache
+        self.lm, self.rows, self.base = lm, 2 * batch, setting.cache
         self.condition = torch.randn(self.rows, 16, lm.dim, generator=torch.Generator().manual_seed(1)).to(
             device, dtype
         )

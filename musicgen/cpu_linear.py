@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _PARTS = 16
 _FEW_ROWS = 32
@@ -99,6 +99,11 @@ class _Packed:
 
     def __deepcopy__(self, memo: Any) -> None:
         return None
+
+
+def matrices(module: nn.Module) -> set[str]:
+    """Names of the weights that a quick product reads, in a module of these layers or of plain ones."""
+    return {f"{name}.weight" for name, m in module.named_modules() if isinstance(m, nn.Linear) and m.bias is None}
 
 
 def quick_operations(base: Any, *, int8: bool = False) -> Any:

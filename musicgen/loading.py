@@ -20,7 +20,7 @@ from .codec import EnCodec
 from .conditioning.style import Mert, StyleConditioner
 from .conditioning.text import TextEncoder, load_tokenizer, restore_tokenizer
 from .config import ModelConfig
-from .cpu_linear import quick_operations, reads_float16, reads_int8
+from .cpu_linear import matrices, quick_operations, reads_float16, reads_int8
 from .lm import LMModel
 
 logger = logging.getLogger("musicgen")
@@ -77,9 +77,9 @@ def load_components(
     mert = None if checkpoint.mert is None else load_mert(checkpoint.mert, device)
     # T5 uses one embedding under two names.
     recipes["text"].pop(EMBEDDING_AGAIN, None)
-    matrices = {f"{name}.weight" for name, module in plan.named_modules() if _is_plain_product(module)}
+    narrow = matrices(plan) if storage.narrow else set()
     filled = {
-        name: _read(recipes[name], shapes[name], part.stored, device, storage, matrices if name == "lm" else set())
+        name: _read(recipes[name], shapes[name], part.stored, device, narrow if name == "lm" else (), not storage.int8)
         for name, part in parts.items()
     }
     filled["text"][EMBEDDING_AGAIN] = filled["text"][EMBEDDING]
@@ -162,16 +162,19 @@ def _read(
     shapes: Mapping[str, Tensor],
     stored: StoredTensors,
     device: torch.device | str,
-    storage: _Storage | None = None,
-    matrices: Collection[str] = (),
+    narrow: Collection[str] = (),
+    exact: bool = True,
 ) -> dict[str, Tensor]:
-    """Make each parameter, one after the other: there is never a second copy of the model. Matrices may be narrower."""
+    """Make each parameter, one after the other: there is never a second copy of the model.
+
+    narrow: names of those to be float16, where that loses nothing if exact.
+    """
     made = {}
     for name, recipe in recipes.items():
         shape = shapes[name]
-        if storage is not None and storage.narrow and name in matrices:
+        if name in narrow:
             made[name] = torch.empty(shape.shape, dtype=torch.float16, device=device)
-            if stored.make(recipe, made[name], exact=not storage.int8):
+            if stored.make(recipe, made[name], exact=exact):
                 continue
         made[name] = torch.empty(shape.shape, dtype=shape.dtype, device=device)
         stored.make(recipe, made[name])
@@ -205,10 +208,6 @@ def _storage(dtype: torch.dtype | None, device: torch.device) -> _Storage:
     if dtype is None:
         return _Storage(torch.float32, narrow=device.type == "cpu" and reads_float16())
     return _Storage(dtype)
-
-
-def _is_plain_product(module: nn.Module) -> bool:
-    return isinstance(module, nn.Linear) and module.bias is None
 
 
 def _add_training_state(made: dict[str, Tensor], shapes: Mapping[str, Tensor], device: torch.device | str) -> None:

@@ -228,9 +228,8 @@ def lm_operations() -> Any:
 def wrap_lm(module: nn.Module) -> Any:
     """A ModelPatcher around a language model: where its steps can be recorded, one that lets weights lie still."""
     device = mm.get_torch_device()
-    still = _graphs_are_off() or why_no_graphs(device)
-    kind = comfy.model_patcher.CoreModelPatcher if still else comfy.model_patcher.ModelPatcher
-    return _wrap(module, device, mm.unet_offload_device(), kind)
+    may_move = _graphs_are_off() or why_no_graphs(device)
+    return _wrap(module, device, mm.unet_offload_device(), None if may_move else comfy.model_patcher.ModelPatcher)
 
 
 def wrap_text_encoder(module: nn.Module) -> Any:

@@ -13,28 +13,9 @@ from musicgen import codec as codec_module
 from musicgen import load_model
 from musicgen.chunks import Rolling, reach, recurrent
 from musicgen.codec import EnCodec, _split
-from musicgen.config import CodecConfig
+from musicgen.training.codec import NANO_CODEC
 
-BASE = CodecConfig(
-    sample_rate=3200,
-    channels=1,
-    dimension=8,
-    n_filters=4,
-    n_residual_layers=1,
-    ratios=(8, 5, 4, 4),
-    kernel_size=7,
-    last_kernel_size=7,
-    residual_kernel_size=3,
-    dilation_base=2,
-    compress=2,
-    lstm=2,
-    causal=False,
-    pad_mode="reflect",
-    true_skip=True,
-    trim_right_ratio=1.0,
-    num_codebooks=4,
-    card=16,
-)
+BASE = replace(NANO_CODEC, sample_rate=3200, dimension=8, n_filters=4, ratios=(8, 5, 4, 4), lstm=2, card=16)
 SHAPES = {
     "musicgen": {},
     "audiogen": {"ratios": (8, 5, 4, 2)},
