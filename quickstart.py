@@ -28,7 +28,7 @@ from pathlib import Path
 if sys.version_info < (3, 10):  # noqa: UP036  (before the imports: they need it too)
     sys.exit(f"Python 3.10 or newer is needed, this is {sys.version.split()[0]}.")
 
-from comfy_server import ComfyError, ComfyServer, ProgressLine, describe_failure, prepare_base
+from dev.comfy_server import ComfyError, ComfyServer, ProgressLine, describe_failure, prepare_base
 
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"

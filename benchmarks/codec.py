@@ -42,7 +42,7 @@ from measuring import finish, in_turns, peak_memory, seconds, spread
 from torch import Tensor, nn
 
 from models import released_config
-from musicgen.codec import EnCodec
+from musicgen.codec.encodec import EnCodec
 
 CONFIG = released_config("small").codec
 WHO = ("ours", "encodec", "transformers")

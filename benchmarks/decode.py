@@ -34,14 +34,14 @@ from peers import Audiocraft, Setting, Transformers
 from torch import Tensor
 
 from models import NAMES, build_lm, random_codec, random_weights, released_config, text_condition
-from musicgen.codec import EnCodec
-from musicgen.conditioning.base import TextCondition
+from musicgen.codec.encodec import EnCodec
+from musicgen.conditioning.condition import TextCondition
+from musicgen.conditioning.fuser import fuse
 from musicgen.config import GenerationParams, ModelConfig
-from musicgen.engine import CachedDecoder
-from musicgen.fuser import fuse
-from musicgen.generation import generate_codes, memory_required, plan_steps
-from musicgen.lm import LMModel
-from musicgen.sampling import exponential_noise, guide, sample_codes
+from musicgen.decoding.engine import CachedDecoder
+from musicgen.decoding.sampling import exponential_noise, guide, sample_codes
+from musicgen.generation.generate import generate_codes, memory_required, plan_steps
+from musicgen.lm.language_model import LMModel
 
 STEPS = 1503
 POSITIONS = (4, 250, 500, 750, 1000, 1250, 1480)

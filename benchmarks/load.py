@@ -126,10 +126,10 @@ def write_audiocraft(folder: Path, hf: Path) -> None:
     """audiocraft's layout: the language model in float16, codec and T5 in float32."""
     import yaml
 
-    from musicgen.checkpoints import audiocraft, huggingface
-    from musicgen.checkpoints.codec import codec_recipes
-    from musicgen.codec import EnCodec
-    from musicgen.lm import LMModel
+    from musicgen.checkpoints.layouts import audiocraft, huggingface
+    from musicgen.checkpoints.parts.codec import codec_recipes
+    from musicgen.codec.encodec import EnCodec
+    from musicgen.lm.language_model import LMModel
 
     config = huggingface.read_config(hf)
     with torch.device("meta"):
@@ -160,7 +160,7 @@ def sources(recipes: dict[str, Any], ours: dict[str, torch.Tensor]) -> dict[str,
 
 def write_bin(path: Path, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype, settings: str) -> None:
     """A file of torch.save, whose numbers are written after its structure: it need not fit into memory."""
-    from musicgen.checkpoints.solver import read_solver_file
+    from musicgen.checkpoints.layouts.audiocraft_file import read_solver_file
 
     tensors = {name: torch.empty(shape, dtype=dtype) for name, shape in shapes.items()}
     with torch.serialization.skip_data():
@@ -179,7 +179,7 @@ def write_t5(folder: Path, hf: Path) -> None:
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(fields), encoding="utf-8")
     write_tokenizer(folder)
-    from musicgen.checkpoints.weights import read_weights
+    from musicgen.checkpoints.files.weights import read_weights
 
     shapes = read_weights(hf).shapes()
     prefix = "text_encoder."

@@ -34,8 +34,8 @@ from measuring import bandwidth, finish, peak_memory
 
 from models import NAMES, random_codec, random_lm, text_condition
 from musicgen.config import GenerationParams, ModelConfig
-from musicgen.generation import StepProgress, generate_codes, make_pattern
-from musicgen.windows import plan_windows
+from musicgen.generation.generate import StepProgress, generate_codes, make_pattern
+from musicgen.generation.windows import plan_windows
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -13,12 +13,12 @@ import torch
 from measuring import ROOT
 from torch import Tensor, nn
 
-from musicgen.checkpoints.huggingface import read_config
-from musicgen.codec import EnCodec
-from musicgen.conditioning.base import TextCondition
+from musicgen.checkpoints.layouts.huggingface import read_config
+from musicgen.codec.encodec import EnCodec
+from musicgen.conditioning.condition import TextCondition
 from musicgen.config import CodecConfig, LMConfig, ModelConfig
-from musicgen.cpu_linear import matrices, quick_operations
-from musicgen.lm import LMModel
+from musicgen.lm.cpu_linear import matrices, quick_operations
+from musicgen.lm.language_model import LMModel
 
 SIZES = {"small": (1024, 24), "medium": (1536, 48), "large": (2048, 48)}
 NAMES = ("nano", *SIZES)

@@ -33,9 +33,9 @@ from typing import Any
 import torch
 from measuring import ROOT, finish, spread
 
-from comfy_server import ComfyServer, describe_failure, prepare_base
+from dev.comfy_server import ComfyServer, describe_failure, prepare_base
 from musicgen import GenerationParams, MusicGen, load_model
-from musicgen.generation import generate_codes
+from musicgen.generation.generate import generate_codes
 
 TEXT = "moody lofi hip hop with an electric piano melody, deep bass and laid back drums, 83 bpm, in a minor"
 NODES = {"sample": "MusicGenSampleTokens", "decode": "MusicGenEnCodecDecode"}

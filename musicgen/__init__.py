@@ -8,12 +8,12 @@ into audio::
     audio = model.decode(codes)
 """
 
+from .checkpoints.saving import save_checkpoint
 from .config import GenerationParams
-from .generation import StepProgress
-from .lora import read_lora
+from .generation.generate import StepProgress
+from .generation.patterns import PATTERN_NAMES
+from .lora.apply import read_lora
 from .model import MusicGen, load_model
-from .patterns import PATTERN_NAMES
-from .saving import save_checkpoint
 
 __all__ = [
     "PATTERN_NAMES",

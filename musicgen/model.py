@@ -8,11 +8,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .conditioning.chroma import Melody, extract_melody
+from .checkpoints.loading import Components, load_components
+from .conditioning.melody import Melody, extract_melody
 from .config import RELEASED_CHROMA, GenerationParams
-from .generation import OnStep, generate_codes
-from .loading import Components, load_components
-from .lora import LoRA, merged_lm
+from .generation.generate import OnStep, generate_codes
+from .lora.apply import LoRA, merged_lm
 
 
 class MusicGen:

@@ -9,8 +9,8 @@ from comfy_api.latest import io
 
 from ..musicgen.audio import resampled_length
 from . import host
-from .edges import encoded_tokens, read_audio, read_tokens
-from .types import CATEGORY, CodecHandle, CodecSocket, Tokens, TokensSocket
+from .inputs import encoded_tokens, read_audio, read_tokens
+from .sockets import CATEGORY, CodecHandle, CodecSocket, Tokens, TokensSocket
 
 
 class MusicGenEnCodecDecode(io.ComfyNode):

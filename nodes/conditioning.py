@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
-from ..musicgen.conditioning.chroma import extract_melody
+from ..musicgen.conditioning.melody import extract_melody
 from ..musicgen.images import chroma_image
 from . import host
-from .edges import read_audio, style_of
-from .types import (
+from .inputs import read_audio, style_of
+from .sockets import (
     CATEGORY,
     MAX_HEARD_SECONDS,
     MelodyBatch,

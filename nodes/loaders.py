@@ -7,10 +7,10 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..musicgen.checkpoints.discovery import is_model_folder
-from ..musicgen.loading import load_components
-from ..musicgen.releases import find_release
+from ..musicgen.checkpoints.loading import load_components
+from ..musicgen.hub.releases import find_release
 from . import host
-from .types import (
+from .sockets import (
     CATEGORY,
     CodecHandle,
     CodecSocket,

@@ -7,9 +7,9 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..musicgen.lora import read_lora
+from ..musicgen.lora.apply import read_lora
 from . import host
-from .types import CATEGORY, ModelHandle, ModelSocket
+from .sockets import CATEGORY, ModelHandle, ModelSocket
 
 NO_LORA = "no LoRA in models/loras"
 

@@ -7,14 +7,14 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..musicgen.conditioning.base import TextCondition
+from ..musicgen.conditioning.condition import TextCondition
 from ..musicgen.config import GenerationParams
-from ..musicgen.generation import generate_codes, memory_required, plan_steps
+from ..musicgen.generation.generate import generate_codes, memory_required, plan_steps
+from ..musicgen.generation.patterns import PATTERN_NAMES, trained_pattern_name
 from ..musicgen.images import codes_image
-from ..musicgen.patterns import PATTERN_NAMES, trained_pattern_name
 from . import host
-from .edges import read_conditioning, read_melody, read_prompt, read_style, sampled_tokens
-from .types import (
+from .inputs import read_conditioning, read_melody, read_prompt, read_style, sampled_tokens
+from .sockets import (
     CATEGORY,
     MAX_SECONDS,
     MelodyBatch,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..musicgen.loading import Components
-from ..musicgen.saving import save_checkpoint
+from ..musicgen.checkpoints.loading import Components
+from ..musicgen.checkpoints.saving import save_checkpoint
 from . import host
-from .edges import check_parts
-from .types import CATEGORY, CodecHandle, CodecSocket, ModelHandle, ModelSocket, TextEncoderHandle, TextEncoderSocket
+from .inputs import check_parts
+from .sockets import CATEGORY, CodecHandle, CodecSocket, ModelHandle, ModelSocket, TextEncoderHandle, TextEncoderSocket
 
 AS_LOADED = "as loaded"
 

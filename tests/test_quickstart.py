@@ -10,8 +10,8 @@ import tarfile
 
 import pytest
 
-import comfy_server
 import quickstart
+from dev import comfy_server
 
 
 def make_archive(path, files):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..config import ModelConfig
-from .tensors import Recipe, StoredTensors
+from .files.tensors import Recipe, StoredTensors
 
 
 @dataclass(frozen=True)

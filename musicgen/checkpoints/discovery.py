@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .fields import read_json
-from .single_file import SUFFIX
+from .files.settings import read_json
+from .layouts.single_file import SUFFIX
 
 MARKERS = ("config.json", "state_dict.bin")
 """A folder that holds one of these, or both, is one model: a layout of Hugging Face or of audiocraft."""

@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..audio import check_audio, resample
-from ..codec import EnCodec
+from ..codec.encodec import EnCodec
 from ..config import StyleConfig
-from ..transformer import Transformer
+from ..lm.transformer import Transformer
 
 _BYTES_PER_SAMPLE = 1000  # of MERT's first layers; measured at the released width, 700 to 920
 

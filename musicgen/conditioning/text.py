@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .base import TextCondition
+from .condition import TextCondition
 
 _TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
 

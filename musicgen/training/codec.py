@@ -12,39 +12,27 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..codec import EnCodec
+from ..codec.encodec import EnCodec
 from ..config import CodecConfig
 from .losses import MelLoss, mel_distance, si_snr
-from .songs import SongStore
-from .state import Progress, load_checkpoint, save_checkpoint, step_rng, step_torch_rng
+from .resume import Progress, load_checkpoint, save_checkpoint, step_rng, step_torch_rng
 
-NANO_CODEC = CodecConfig(
-    sample_rate=16000,
-    channels=1,
-    dimension=64,
-    n_filters=8,
-    n_residual_layers=1,
-    ratios=(5, 4, 4, 4),
-    kernel_size=7,
-    last_kernel_size=7,
-    residual_kernel_size=3,
-    dilation_base=2,
-    compress=2,
-    lstm=1,
-    causal=False,
-    pad_mode="reflect",
-    true_skip=True,
-    trim_right_ratio=1.0,
-    num_codebooks=4,
-    card=256,
-)
+
+class SongArray(Protocol):
+    """Songs as an array `[N, L]`, in memory or on disk."""
+
+    shape: tuple[int, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -154,7 +142,7 @@ def init_weights(codec: EnCodec, generator: torch.Generator) -> None:
             weight.copy_((torch.rand(weight.shape, generator=generator) * 2 - 1) * bound)
 
 
-def random_clips(songs: np.ndarray | SongStore, rng: np.random.Generator, count: int, samples: int) -> Tensor:
+def random_clips(songs: SongArray, rng: np.random.Generator, count: int, samples: int) -> Tensor:
     """`count` pieces `[count, samples]` from anywhere in songs `[N, L]`."""
     rows = rng.integers(len(songs), size=count)
     starts = rng.integers(songs.shape[1] - samples + 1, size=count)
@@ -201,9 +189,7 @@ def judge_codec(codec: EnCodec, songs: np.ndarray, quantized: bool = True) -> Co
 class CodecTraining:
     """One codec being trained; :meth:`step` does step number `self.step`."""
 
-    def __init__(
-        self, config: CodecConfig, recipe: CodecRecipe, songs: np.ndarray | SongStore, device: str = "cpu"
-    ) -> None:
+    def __init__(self, config: CodecConfig, recipe: CodecRecipe, songs: SongArray, device: str = "cpu") -> None:
         self.config, self.recipe, self.songs, self.device = config, recipe, songs, device
         self.codec = EnCodec(config, 1)
         init_weights(self.codec, step_torch_rng(recipe.seed, -1 % 2**31))

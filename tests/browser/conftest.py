@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from comfy_server import ComfyServer, prepare_base
+from dev.comfy_server import ComfyServer, prepare_base
 from quickstart import record_tunes
 
 from .frontend import Frontend, open_frontend

@@ -19,7 +19,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from comfy_server import ComfyServer, prepare_base
+from dev.comfy_server import ComfyServer, prepare_base
 from quickstart import record_tunes
 
 from .frontend import Frontend, open_frontend, read_json

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from musicgen import GenerationParams
-from musicgen.conditioning.chroma import chroma_filter_bank, extract_melody
+from musicgen.conditioning.fuser import fuse
+from musicgen.conditioning.melody import chroma_filter_bank, extract_melody
 from musicgen.config import RELEASED_CHROMA
-from musicgen.engine import CachedDecoder, FullDecoder
-from musicgen.fuser import fuse
-from musicgen.generation import generate_codes
-from musicgen.patterns import named_pattern
+from musicgen.decoding.engine import CachedDecoder, FullDecoder
+from musicgen.generation.generate import generate_codes
+from musicgen.generation.patterns import named_pattern
 
 PROMPTS = ("a calm piano melody with soft drums", "rock")
 KINDS = ("text", "melody", "stereo")

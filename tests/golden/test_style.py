@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from musicgen import GenerationParams
+from musicgen.conditioning.fuser import fuse
 from musicgen.conditioning.style import cut_excerpt
-from musicgen.engine import CachedDecoder, FullDecoder
-from musicgen.fuser import fuse
-from musicgen.generation import generate_codes
+from musicgen.decoding.engine import CachedDecoder, FullDecoder
+from musicgen.generation.generate import generate_codes
 
 from .test_golden import teacher_forced_logits
 

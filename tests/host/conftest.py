@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from comfy_server import ComfyServer, describe_failure, prepare_base
+from dev.comfy_server import ComfyServer, describe_failure, prepare_base
 from tests.hub import Hub, serve
 
 ROOT = Path(__file__).resolve().parents[2]

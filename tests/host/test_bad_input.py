@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from comfy_server import ComfyError
+from dev.comfy_server import ComfyError
 
 BUNDLED = Path(__file__).resolve().parents[2] / "models"
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from comfy_server import ComfyError, describe_failure
+from dev.comfy_server import ComfyError, describe_failure
 from tests.lora_files import RANK, draw_factors, kohya, merge, save
 
 from .conftest import ROOT, decode

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from comfy_server import ComfyError, describe_failure
+from dev.comfy_server import ComfyError, describe_failure
 
 from .test_bad_input import assert_sentence
 

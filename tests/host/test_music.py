@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from musicgen.metrics import chroma_similarity, clip_statistics, is_clipped, is_silent, load_probe, pulse_strength
-from musicgen.training.corpus import make_songs, split_seeds
+from musicgen.evaluation import chroma_similarity, is_clipped, is_silent, pulse_strength
+from nano.corpus.songs import make_songs, split_seeds
+from nano.probes import clip_statistics, load_probe
 
 RATE = 16000
 BAND = "rock song with guitar lead, bass guitar and rock drums, 125 bpm, in a minor"

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from comfy_server import describe_failure
+from dev.comfy_server import describe_failure
 
 MELODY = [440.0, 523.25, 659.25, 523.25]
 OTHER_MELODY = [246.94, 369.99, 277.18, 415.30]

@@ -81,7 +81,7 @@ def host(pack: ModuleType) -> ModuleType:
 @pytest.fixture(scope="session")
 def edges(pack: ModuleType) -> ModuleType:
     """The pack's `nodes/edges.py`."""
-    return importlib.import_module(f"{PACK}.nodes.edges")
+    return importlib.import_module(f"{PACK}.nodes.inputs")
 
 
 @pytest.fixture(scope="session")

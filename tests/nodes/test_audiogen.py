@@ -44,7 +44,7 @@ def test_a_recording_of_any_rate_is_continued(encode, sample, run, load):
 
 
 def test_a_long_sound_moves_on_by_two_seconds_of_its_ten(encode, sample, load):
-    windows = importlib.import_module(f"{PACK}.musicgen.windows")
+    windows = importlib.import_module(f"{PACK}.musicgen.generation.windows")
     config = importlib.import_module(f"{PACK}.musicgen.config")
     c = load("audiogen").model.config
     plan = windows.plan_windows(config.GenerationParams(13.0), 50, model_window=c.window, model_stride=c.extend_stride)

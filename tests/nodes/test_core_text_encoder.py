@@ -29,7 +29,7 @@ TEXTS = ("a calm piano melody with soft drums", "rock", "  two  spaces, 80's & c
 def encoders(comfy, pack, host):
     """ours: what a MusicGen Loader gives. core: the conditioning of core's CLIPTextEncode for a text."""
     text = importlib.import_module(f"{PACK}.musicgen.conditioning.text")
-    types = importlib.import_module(f"{PACK}.nodes.types")
+    types = importlib.import_module(f"{PACK}.nodes.sockets")
     sd = importlib.import_module("comfy.sd")
     tokenizer = text.load_tokenizer(COMFYUI / "comfy" / "text_encoders" / "t5_tokenizer")
     module = text.TextEncoder(T5_BASE | SHAPE, tokenizer).eval().requires_grad_(False)

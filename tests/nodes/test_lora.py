@@ -142,7 +142,7 @@ def test_patching_unpatching_and_patching_again_restore_the_weights_bit_for_bit(
 @pytest.mark.parametrize("dtype", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("name", ["text", "melody", "stereo"])
 def test_the_host_patches_the_weights_that_the_library_merges(pack, run, host, with_lora, name, dtype):
-    library = importlib.import_module(f"{PACK}.musicgen.lora")
+    library = importlib.import_module(f"{PACK}.musicgen.lora.apply")
     model, _, _ = run("Loader", model=f"tiny/{name}", dtype=dtype)
     lora = library.read_lora(PEFT_LORAS / name, model.config)
     patched = loaded_weights(host, with_lora(model, f"peft-{name}", 0.8))

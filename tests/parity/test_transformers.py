@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from musicgen import GenerationParams, load_model
-from musicgen.conditioning.chroma import extract_melody
+from musicgen.conditioning.melody import extract_melody
 from musicgen.config import RELEASED_CHROMA
 from tests import tiny_models
 from tests.conftest import GOLDEN
@@ -103,8 +103,8 @@ def test_greedy_codes_of_melody_models_are_those_of_transformers_where_it_hears_
 
 def test_logits_of_melody_models_are_those_of_transformers(tmp_path, sweep):
     """One forward pass, which no version's generate() can spoil."""
-    from musicgen.engine import FullDecoder
-    from musicgen.fuser import fuse
+    from musicgen.conditioning.fuser import fuse
+    from musicgen.decoding.engine import FullDecoder
 
     model = save_random("melody", tmp_path / "random")
     m = load_model(tmp_path / "random")

@@ -1,0 +1,1 @@
+"""What sets up and drives a real ComfyUI, for quickstart and the tests."""

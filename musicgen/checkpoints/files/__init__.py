@@ -1,0 +1,1 @@
+"""Files: tensors, pickles, weights and settings as they lie on disk."""

@@ -1,0 +1,172 @@
+"""The weight files of a folder: which of several layouts counts, shards and their index, safetensors' header."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import pickled
+from .settings import read_json
+from .tensors import StoredTensors, TensorRecord
+
+# In this order: a folder that holds several of them is read from the first.
+WEIGHT_FILES = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+_MAX_HEADER_BYTES = 1 << 24
+_DTYPES = {
+    "F64": torch.float64,
+    "F32": torch.float32,
+    "F16": torch.float16,
+    "BF16": torch.bfloat16,
+    "I64": torch.int64,
+    "I32": torch.int32,
+    "I16": torch.int16,
+    "I8": torch.int8,
+    "U8": torch.uint8,
+    "BOOL": torch.bool,
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+}
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether a folder holds weights in the Hugging Face layout."""
+    return any((folder / name).is_file() for name in WEIGHT_FILES)
+
+
+def read_weights(folder: Path) -> StoredTensors:
+    """The tensors of a folder in the Hugging Face layout: safetensors before `.bin`, one file before shards.
+
+    Raises FileNotFoundError where a file is missing, ValueError on one that is damaged, lies outside
+    the folder, or repeats a tensor.
+    """
+    name = next((name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    if name is None:
+        raise FileNotFoundError(f"{folder} holds neither {', nor '.join(WEIGHT_FILES)}; put the model's weights there.")
+    paths = _shards(folder / name) if name.endswith(".json") else [folder / name]
+    records: dict[str, TensorRecord] = {}
+    for path in paths:
+        for key, record in read_file(inside(folder, path)).items():
+            if key in records:
+                raise ValueError(f"{folder}: tensor {key!r:.200} is stored in two files; fetch the model again.")
+            records[key] = record
+    return StoredTensors(folder, records)
+
+
+def read_file(path: Path) -> dict[str, TensorRecord]:
+    """The tensors of one file by name: safetensors, or a flat dictionary that PyTorch saved."""
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    return tensors_of(pickled.load(path), path)
+
+
+def tensors_of(contents: Any, path: Path) -> dict[str, TensorRecord]:
+    """The tensors of a dictionary out of a PyTorch file. Raises ValueError on anything but tensors."""
+    if not isinstance(contents, dict):
+        raise ValueError(f"{path} holds no dictionary of tensors; choose the model's own weights.")
+    strange = [key for key, value in contents.items() if not isinstance(value, TensorRecord)]
+    if strange:
+        kind = type(contents[strange[0]]).__name__
+        raise ValueError(f"{path}: {strange[0]!r:.80} is a {kind}, not a tensor; choose the model's own weights.")
+    return {str(key): value for key, value in contents.items()}
+
+
+def inside(folder: Path, path: Path) -> Path:
+    """`path`, if the file that it stands for lies in `folder`.
+
+    Links within a folder are followed, and so is a link that is the folder. In Hugging Face's cache a
+    model's folder is that of all its snapshots, which link to files beside them. Raises ValueError else.
+    """
+    try:
+        root, real = folder.resolve(), path.resolve()
+    except (OSError, RuntimeError) as error:
+        raise ValueError(f"{path} is a link in a circle; put the file itself there.") from error
+    if root.parent.name == "snapshots":
+        root = root.parent.parent
+    if not real.is_relative_to(root):
+        raise ValueError(f"{path} is a link that leaves its folder; put the file itself there, or link the folder.")
+    return path
+
+
+def _shards(index: Path) -> list[Path]:
+    names = read_json(index).get("weight_map", {})
+    if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
+        raise ValueError(f"{index} is not an index of weights; fetch it again.")
+    present = {path.name: path for path in index.parent.iterdir() if path.is_file()}
+    wanted = sorted(set(names.values()))
+    missing = [name for name in wanted if name not in present]
+    if missing:
+        raise FileNotFoundError(
+            f"{index} names {missing[0]!r:.200}, which is not in {index.parent}; fetch the missing file."
+        )
+    return [present[name] for name in wanted]
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """What a safetensors file says of itself beside its tensors."""
+    metadata = _read_header(path)[0].get("__metadata__")
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _read_safetensors(path: Path) -> dict[str, TensorRecord]:
+    header, start, size = _read_header(path)
+    header.pop("__metadata__", None)
+    try:
+        return dict(_records(path, header.items(), start, size))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
+    """A safetensors file's header, where its tensors begin, and its size."""
+    try:
+        size = path.stat().st_size
+        with open(path, "rb") as file:
+            start = file.read(8)
+            if start == b"version ":
+                raise ValueError("it is a Git LFS pointer, not the weights")
+            length = int.from_bytes(start, "little")
+            if len(start) < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
+                raise ValueError(f"its header claims {length} bytes of {size}")
+            header = json.loads(file.read(length).decode("utf-8"))
+        if not isinstance(header, dict):
+            raise TypeError("its header is no table")
+        return header, 8 + length, size
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    reason = f"{type(error).__name__}: {error}"[:200]
+    return ValueError(
+        f"{path} is not a whole safetensors file ({reason}): it is damaged or cut short, so fetch it again."
+    )
+
+
+def _records(path: Path, entries: Iterable[tuple[str, Any]], start: int, size: int) -> list[tuple[str, TensorRecord]]:
+    """The tensors of a header, which must lie one after the other and fill the file."""
+    found = []
+    for name, entry in entries:
+        (begin, end), shape, dtype = entry["data_offsets"], entry["shape"], _DTYPES[entry["dtype"]]
+        if not all(type(n) is int and n >= 0 for n in (begin, end, *shape)):
+            raise ValueError(f"tensor {name!r:.80} is described by strange numbers")
+        if end - begin != math.prod(shape) * dtype.itemsize:
+            raise ValueError(f"tensor {name!r:.80} has {end - begin} bytes, which do not fit its shape {shape!r:.80}")
+        found.append((begin, end, name, TensorRecord(path, start + begin, dtype, tuple(shape))))
+    at = 0
+    for begin, end, name, _ in sorted(found, key=lambda entry: entry[:2]):
+        if begin != at:
+            raise ValueError(f"tensor {name!r:.80} begins at byte {begin} where the one before it ends at {at}")
+        at = end
+    if start + at != size:
+        raise ValueError(f"it should have {start + at} bytes and has {size}")
+    return [(name, record) for _, _, name, record in found]

@@ -1,0 +1,1 @@
+"""Layouts: Hugging Face, audiocraft and the single file, read into one naming."""

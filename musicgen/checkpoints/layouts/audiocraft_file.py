@@ -1,0 +1,98 @@
+"""audiocraft's files: the weights of one network and the settings of its training, in a dictionary that PyTorch saved.
+
+The settings are YAML, or in some files a pickled OmegaConf object, with references such as
+`${sample_rate}`. Only the container is known here, not what the settings mean.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..files import pickled
+from ..files.settings import Fields, is_number
+from ..files.tensors import StoredTensors
+from ..files.weights import inside, tensors_of
+
+_SETTINGS = "xp.cfg"
+_MAX_YAML_CHARACTERS = 1 << 18
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+_MAX_HOPS = 8
+
+
+@dataclass(frozen=True)
+class SolverFile:
+    """The weights and the settings of one network; pretrained: another network that the file only points to."""
+
+    path: Path
+    settings: Mapping[str, Any]
+    stored: StoredTensors
+    pretrained: str | None
+
+    @property
+    def fields(self) -> Fields:
+        """The settings, to be read field by field."""
+        return Fields(self.settings, f"{self.path}: {_SETTINGS}")
+
+
+def read_solver_file(path: Path) -> SolverFile:
+    """Open a file that audiocraft exported, or one that its trainer wrote, or the bare weights of a network.
+
+    Raises FileNotFoundError and ValueError saying what is wrong with it.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; put the model's file there.")
+    contents = pickled.load(inside(path.parent, path))
+    if not isinstance(contents, dict):
+        raise ValueError(f"{path} holds no dictionary; choose a file that audiocraft exported.")
+    settings = _settings(contents.get(_SETTINGS), path)
+    pointer = contents.get("pretrained")
+    if isinstance(pointer, str):
+        return SolverFile(path, settings, StoredTensors(path, {}), pointer)
+    weights = contents.get("best_state", contents if _SETTINGS not in contents else None)
+    if isinstance(weights, dict) and isinstance(weights.get("model"), dict):
+        weights = weights["model"]  # as the trainer's own checkpoints have it
+    return SolverFile(path, settings, StoredTensors(path, tensors_of(weights, path)), None)
+
+
+def _settings(value: Any, path: Path) -> dict[str, Any]:
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        if isinstance(value, str):
+            if len(value) > _MAX_YAML_CHARACTERS:
+                raise ValueError(f"they have more than {_MAX_YAML_CHARACTERS} characters")
+            value = yaml.safe_load(value)
+        table = pickled.plain(value)
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        raise ValueError(f"{path}: its settings {_SETTINGS} cannot be read ({reason}); fetch it again.") from error
+    if table is None:
+        return {}
+    if not isinstance(table, dict):
+        raise ValueError(f"{path}: its settings {_SETTINGS} are no table; fetch it again.")
+    return {key: _resolve(item, table) for key, item in table.items()}
+
+
+def _resolve(value: Any, table: Mapping[str, Any]) -> Any:
+    if isinstance(value, dict):
+        return {key: _resolve(item, table) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_resolve(item, table) for item in value]
+    return _resolve_text(value, table, _MAX_HOPS) if isinstance(value, str) else value
+
+
+def _resolve_text(value: str, table: Mapping[str, Any], hops: int) -> Any:
+    """A string with its references `${a.b}` replaced. One that leads nowhere, or to a table, stays as it is."""
+    whole = _REFERENCE.fullmatch(value)
+    if whole is None or hops == 0:
+        return value
+    target: Any = table
+    for name in whole[1].split("."):
+        target = target.get(name) if isinstance(target, Mapping) else None
+    if isinstance(target, str):
+        return _resolve_text(target, table, hops - 1)
+    return target if is_number(target) or isinstance(target, bool) else value

@@ -1,0 +1,160 @@
+"""The Hugging Face layout: config.json and the tensors' names of `musicgen` and `musicgen_melody` models."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from ...config import RELEASED_CHROMA, RELEASED_STRIDE, ChromaConfig, CodecConfig, LMConfig, ModelConfig
+from ..checkpoint import Checkpoint, Part
+from ..files.settings import Fields, read_json
+from ..files.tensors import Recipe, StoredTensors
+from ..files.weights import has_weights, inside, read_weights
+from ..parts.codec import CONFIG_FILE, codec_part, config_of_transformers
+from ..parts.text import t5_fields, text_recipes
+
+PREPROCESSOR_FILE = "preprocessor_config.json"
+GENERATION_FILE = "generation_config.json"
+RELEASED_FRAMES = 1500
+MODEL_TYPES = ("musicgen", "musicgen_melody")
+_TEXT_PROJECTION = "enc_to_dec_proj.weight"
+
+_DECODER = "decoder.model.decoder"
+# A table of positions, which are computed here.
+_IGNORED = (f"{_DECODER}.embed_positions.weights", f"{_DECODER}.embed_positions.weight")
+
+
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder holds a model in this layout."""
+    if not (folder / CONFIG_FILE).is_file() or not has_weights(folder):
+        return False
+    return read_json(folder / CONFIG_FILE).values.get("model_type") in MODEL_TYPES
+
+
+def open_checkpoint(folder: Path) -> Checkpoint:
+    """Open a model folder. Raises FileNotFoundError and ValueError saying what is wrong with which file."""
+    read_config(folder)  # before the weights: its errors tell more than theirs
+    stored = read_weights(folder)
+    return checkpoint_of(folder, read_config(folder, stored.records), stored)
+
+
+def checkpoint_of(folder: Path, config: ModelConfig, stored: StoredTensors) -> Checkpoint:
+    """The parts of a model whose numbers and tensors are known."""
+    return Checkpoint(
+        where=folder,
+        config=config,
+        tokenizer=folder,
+        lm=Part(stored, lambda _names: lm_recipes(config), frozenset(_IGNORED) & stored.records.keys()),
+        text=Part(stored, lambda names: text_recipes(names, stored.records)),
+        codec=codec_part(stored, "audio_encoder.", renamed=True),
+    )
+
+
+def read_config(folder: Path, stored: Collection[str] = ()) -> ModelConfig:
+    """Read `config.json` (and `preprocessor_config.json`, `generation_config.json`) of a model folder.
+
+    stored: names of the stored tensors, which tell whether the text is projected where the
+    configuration does not: transformers leaves the projection out if the widths agree.
+    Raises FileNotFoundError without a config.json, ValueError on a field that is missing, out of
+    range or of a feature that is not implemented.
+    """
+    if not (folder / CONFIG_FILE).is_file():
+        raise FileNotFoundError(
+            f"{folder} holds no {CONFIG_FILE} and no state_dict.bin; give the folder of a model in the layout of "
+            "Hugging Face or audiocraft."
+        )
+    root = read_json(inside(folder, folder / CONFIG_FILE))
+    melody = root.choice("model_type", MODEL_TYPES) == "musicgen_melody"
+    decoder, text = root.part("decoder"), root.part("text_encoder")
+    codec = config_of_transformers(root.part("audio_encoder"))
+    channels = decoder.integer("audio_channels", 1)
+    lm = LMConfig(
+        dim=decoder.integer("hidden_size"),
+        num_layers=decoder.count("num_hidden_layers"),
+        num_heads=decoder.integer("num_attention_heads"),
+        ffn_dim=decoder.integer("ffn_dim"),
+        num_codebooks=decoder.count("num_codebooks"),
+        card=decoder.integer("vocab_size"),
+        cross_attention=not melody,
+        text_dim=text.integer("d_model"),
+        text_projection=text.integer("d_model") != decoder.integer("hidden_size") or _TEXT_PROJECTION in stored,
+        chroma_dim=root.integer("num_chroma", RELEASED_CHROMA.num_chroma) if melody else None,
+        style_dim=None,
+    )
+    decoder.choice("activation_function", ("gelu",), "gelu")
+    if channels > 2 or lm.num_codebooks != codec.num_codebooks * channels or lm.card != codec.card:
+        raise ValueError(
+            f"{folder / CONFIG_FILE}: a decoder of {lm.num_codebooks} x {lm.card} codes for {channels} channel(s) does "
+            f"not fit a codec of {codec.num_codebooks} x {codec.card}; allowed are 1 or 2 channels of the codec's size."
+        )
+    window = _window(folder, codec.frame_rate)
+    return ModelConfig(
+        name=folder.name,
+        lm=lm,
+        codec=codec,
+        text_encoder=t5_fields(text),
+        chroma=_chroma_config(folder, root, codec) if melody else None,
+        style=None,
+        audio_channels=channels,
+        # The layout does not store the delays: one per level of the codec, the same for both channels.
+        delays=tuple(q // channels for q in range(lm.num_codebooks)),
+        window=window,
+        extend_stride=RELEASED_STRIDE * window,
+    )
+
+
+def _window(folder: Path, frame_rate: int) -> float:
+    """Seconds that a model was trained on; the layout has them as the frames that transformers samples at most."""
+    if not (folder / GENERATION_FILE).is_file():
+        return RELEASED_FRAMES / frame_rate
+    return read_json(folder / GENERATION_FILE).integer("max_length", RELEASED_FRAMES) / frame_rate
+
+
+def _chroma_config(folder: Path, root: Fields, codec: CodecConfig) -> ChromaConfig:
+    path = folder / PREPROCESSOR_FILE
+    features = read_json(path) if path.is_file() else Fields({}, str(path))
+    num_chroma = root.integer("num_chroma", RELEASED_CHROMA.num_chroma)
+    if num_chroma != 12:
+        raise ValueError(f"{root.where}: num_chroma is {num_chroma}; this pack implements 12, the pitch classes.")
+    return ChromaConfig(
+        sample_rate=features.integer("sampling_rate", codec.sample_rate),
+        n_fft=features.integer("n_fft", RELEASED_CHROMA.n_fft),
+        hop_length=features.integer("hop_length", RELEASED_CHROMA.hop_length),
+        num_chroma=num_chroma,
+        chroma_length=root.integer("chroma_length", RELEASED_CHROMA.chroma_length),
+    )
+
+
+def lm_recipes(config: ModelConfig) -> dict[str, Recipe]:
+    """Our parameter names of the language model, and the stored tensors that each is made of."""
+    K = range(config.num_codebooks)
+    recipes = {
+        "embedding.weight": Recipe("concat", tuple(f"{_DECODER}.embed_tokens.{k}.weight" for k in K)),
+        "head.weight": Recipe("concat", tuple(f"decoder.lm_heads.{k}.weight" for k in K)),
+    }
+    copies = {"out_norm": f"{_DECODER}.layer_norm"}
+    if config.lm.text_projection:
+        copies["description_proj"] = _TEXT_PROJECTION.removesuffix(".weight")
+    if not config.lm.cross_attention:
+        copies["melody_proj"] = "audio_enc_to_dec_proj"
+    for index in range(config.lm.num_layers):
+        ours, theirs = f"transformer.layers.{index}", f"{_DECODER}.layers.{index}"
+        recipes[f"{ours}.self_attn.qkv.weight"] = _join(f"{theirs}.self_attn", "qkv")
+        recipes[f"{ours}.self_attn.out.weight"] = Recipe("copy", (f"{theirs}.self_attn.out_proj.weight",))
+        recipes[f"{ours}.ffn_in.weight"] = Recipe("copy", (f"{theirs}.fc1.weight",))
+        recipes[f"{ours}.ffn_out.weight"] = Recipe("copy", (f"{theirs}.fc2.weight",))
+        copies[f"{ours}.norm_self"] = f"{theirs}.self_attn_layer_norm"
+        copies[f"{ours}.norm_ffn"] = f"{theirs}.final_layer_norm"
+        if config.lm.cross_attention:
+            recipes[f"{ours}.cross_attn.q.weight"] = _join(f"{theirs}.encoder_attn", "q")
+            recipes[f"{ours}.cross_attn.kv.weight"] = _join(f"{theirs}.encoder_attn", "kv")
+            recipes[f"{ours}.cross_attn.out.weight"] = Recipe("copy", (f"{theirs}.encoder_attn.out_proj.weight",))
+            copies[f"{ours}.norm_cross"] = f"{theirs}.encoder_attn_layer_norm"
+    for ours, theirs in copies.items():
+        for kind in ("weight", "bias"):
+            recipes[f"{ours}.{kind}"] = Recipe("copy", (f"{theirs}.{kind}",))
+    return recipes
+
+
+def _join(attention: str, letters: str) -> Recipe:
+    return Recipe("concat", tuple(f"{attention}.{letter}_proj.weight" for letter in letters))

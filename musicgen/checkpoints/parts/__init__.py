@@ -1,0 +1,1 @@
+"""Parts of a model: codec, text encoder, style, MERT, and where they lie."""

@@ -1,0 +1,165 @@
+"""The T5 text encoder of a checkpoint: its numbers, its names, and where to find one that lies apart."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import Part
+from ..files.settings import Fields, read_json
+from ..files.tensors import Recipe, StoredTensors
+from ..files.weights import has_weights, inside, read_file, read_weights
+from .search import cached_folder, entries, folders_in, listed, named_first
+
+_CONFIG_FILE = "config.json"
+TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
+# T5's embedding, one tensor under two names: files hold either or both.
+EMBEDDING, EMBEDDING_AGAIN = "shared.weight", "encoder.embed_tokens.weight"
+# What shapes a T5 encoder. Older files repeat every default of transformers beside these, some no longer allowed.
+_NUMBERS = ("vocab_size", "d_model", "d_kv", "d_ff", "num_heads", "relative_attention_num_buckets")
+_ACTIVATIONS = ("relu", "gelu", "gated-gelu", "gated-silu")
+# What T5's files have beside the encoder.
+_DECODER = ("decoder.", "lm_head.")
+
+
+@dataclass(frozen=True)
+class TextFiles:
+    """A T5 encoder on disk: fields of a transformers `T5Config`, the folder of its tokenizer, its tensors."""
+
+    config: dict[str, Any]
+    tokenizer: Path
+    part: Part
+
+
+def t5_fields(fields: Fields) -> dict[str, Any]:
+    """What shapes a T5 encoder, out of a transformers `T5Config`."""
+    return {
+        **{name: fields.integer(name) for name in _NUMBERS},
+        "num_layers": fields.count("num_layers"),
+        "relative_attention_max_distance": fields.integer("relative_attention_max_distance"),
+        "layer_norm_epsilon": fields.number("layer_norm_epsilon"),
+        "feed_forward_proj": fields.choice("feed_forward_proj", _ACTIVATIONS),
+    }
+
+
+def text_recipes(names: Iterable[str], stored: Collection[str], prefix: str = "text_encoder.") -> dict[str, Recipe]:
+    """The T5 encoder's parameters: transformers' own names under a prefix, with `encoder.` or without.
+
+    The embedding is found under either of its names; its second name is among the recipes only where
+    both are stored.
+    """
+    recipes = {}
+    for name in names:
+        spellings = [prefix + name, prefix + name.removeprefix("encoder.")]
+        if name == EMBEDDING:
+            spellings += [prefix + EMBEDDING_AGAIN, prefix + EMBEDDING_AGAIN.removeprefix("encoder.")]
+        found = next((spelling for spelling in spellings if spelling in stored), None)
+        if found or name != EMBEDDING_AGAIN:
+            recipes[name] = Recipe("copy", (found or spellings[0],))
+    if recipes.get(EMBEDDING) == recipes.get(EMBEDDING_AGAIN):
+        recipes.pop(EMBEDDING_AGAIN, None)
+    return recipes
+
+
+def open_text_encoder(path: Path, name: str, width: int, places: Sequence[Path]) -> TextFiles:
+    """Open the T5 at `path`: a folder as transformers writes it, or a safetensors file alone.
+
+    name: what the model calls its text encoder. width: of a state, as the model wants it. places:
+    where a tokenizer may be, if not beside the weights; all T5s share one. Raises ValueError and
+    FileNotFoundError.
+    """
+    if path.is_dir():
+        fields = read_json(inside(path, path / _CONFIG_FILE))
+        fields.choice("model_type", ("t5",))
+        config, stored = t5_fields(fields), read_weights(path)
+    else:
+        stored = StoredTensors(path, read_file(path))
+        config = _fields_of_shapes(stored)
+    gated = config["feed_forward_proj"].startswith("gated")
+    if config["d_model"] != width or gated != any(word in name.lower() for word in ("flan", "v1_1", "v1.1")):
+        raise ValueError(
+            f"{path} is a T5 of width {config['d_model']} with {config['feed_forward_proj']}; "
+            f"the model was trained with {name}, of width {width}."
+        )
+    ignored = frozenset(key for key in stored.records if key.startswith(_DECODER))
+    part = Part(stored, lambda names: text_recipes(names, stored.records, ""), ignored)
+    return TextFiles(config, _tokenizer_folder(path, places), part)
+
+
+def find_text_encoder(
+    name: str, width: int, beside: Path, given: Path | None = None, search: Sequence[Path] = ()
+) -> TextFiles:
+    """The T5 that a language model names but does not hold.
+
+    Looked for in this order: `given`, and then nowhere else; the folder `beside` and the folders in
+    it; the places in `search` and what is in them; the local Hugging Face cache. Nothing is fetched.
+    Raises FileNotFoundError that tells where to put it, ValueError if `given` does not fit.
+    """
+    places = [beside, *search]
+    if given is not None:
+        return open_text_encoder(given, name, width, [given.parent, *places])
+    for path in _candidates(name, places):
+        try:
+            return open_text_encoder(path, name, width, places)
+        except (ValueError, FileNotFoundError):
+            continue
+    raise FileNotFoundError(
+        f"the model in {beside} needs the text encoder {name:.80} of width {width}, which is neither beside it, nor in "
+        f"{listed(search)}, nor in the Hugging Face cache; put its config.json, tokenizer.json and model.safetensors "
+        f"into a folder {name.rsplit('/', 1)[-1]:.80} in the model's own."
+    )
+
+
+def _candidates(name: str, places: Sequence[Path]) -> Iterator[Path]:
+    def is_t5(path: Path) -> bool:
+        if path.is_dir():
+            return (path / _CONFIG_FILE).is_file() and has_weights(path)
+        return path.suffix == ".safetensors" and "t5" in path.name.lower()
+
+    for place in places:
+        yield from (path for path in named_first([place, *entries(place)], name) if is_t5(path))
+    for repository in dict.fromkeys((name if "/" in name else f"google-t5/{name}", name)):
+        folder = cached_folder(repository)
+        if folder is not None:
+            yield folder
+
+
+def _tokenizer_folder(path: Path, places: Sequence[Path]) -> Path:
+    own = path if path.is_dir() else path.parent
+    for folder in (own, *places, *folders_in(places)):
+        if any((folder / name).is_file() for name in TOKENIZER_FILES):
+            return folder
+    raise FileNotFoundError(
+        f"{own} holds neither {TOKENIZER_FILES[0]} nor {TOKENIZER_FILES[1]}; copy T5's tokenizer file into it."
+    )
+
+
+def _fields_of_shapes(stored: StoredTensors) -> dict[str, Any]:
+    """The numbers of a T5 that has no config.json, off the shapes of its tensors."""
+    shapes = {name.removeprefix("encoder."): shape for name, shape in stored.shapes().items()}
+    first = "block.0.layer"
+    try:
+        vocab_size, d_model = shapes.get("shared.weight") or shapes["embed_tokens.weight"]
+        buckets, heads = shapes[f"{first}.0.SelfAttention.relative_attention_bias.weight"]
+        inner = shapes[f"{first}.0.SelfAttention.q.weight"][0]
+        gated = f"{first}.1.DenseReluDense.wi_0.weight" in shapes
+        d_ff = shapes[f"{first}.1.DenseReluDense.{'wi_0' if gated else 'wi'}.weight"][0]
+        layers = sum(name.startswith("block.") and name.endswith(".SelfAttention.q.weight") for name in shapes)
+        values = {
+            "vocab_size": vocab_size,
+            "d_model": d_model,
+            "d_kv": inner // heads,
+            "d_ff": d_ff,
+            "num_layers": layers,
+            "num_heads": heads,
+            "relative_attention_num_buckets": buckets,
+            # These two shape no tensor; they are those of every T5.
+            "relative_attention_max_distance": 128,
+            "layer_norm_epsilon": 1e-6,
+            "feed_forward_proj": "gated-gelu" if gated else "relu",
+        }
+    except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
+        raise ValueError(f"{stored.where} is not a T5 encoder ({error!r}); choose another file.") from error
+    return t5_fields(Fields(values, str(stored.where)))

@@ -1,0 +1,1 @@
+"""EnCodec: sound to codes and back."""

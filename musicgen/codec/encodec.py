@@ -1,0 +1,230 @@
+"""EnCodec: audio to codes and back (Defossez et al. 2022), over the `encodec` package.
+
+Stereo models use the mono codec once per channel and let the codebooks alternate, left before
+right, as in section 3.4 of Copet et al. 2023.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..audio import check_audio, convert_channels, resample
+from ..config import CodecConfig
+from .channels_last import over_rows
+from .chunked import Rolling, reach, recurrent, windows
+
+Progress = Callable[[int, int], None]
+"""Called between chunks with frames done and frames in all; what it raises ends the work."""
+
+_CHUNK_SECONDS = 2.0
+_RECURRENT_FRAMES = 1500
+
+_BYTES_PER_SAMPLE = 1600
+
+
+class EnCodec(nn.Module):
+    """The codec of one model. Weight normalisation is folded in, so all weights are plain."""
+
+    def __init__(self, config: CodecConfig, audio_channels: int) -> None:
+        super().__init__()
+        from encodec.model import EncodecModel
+        from encodec.modules import SEANetDecoder, SEANetEncoder
+        from encodec.quantization import ResidualVectorQuantizer
+
+        shared: dict[str, Any] = {
+            "channels": config.channels,
+            "dimension": config.dimension,
+            "n_filters": config.n_filters,
+            "n_residual_layers": config.n_residual_layers,
+            "ratios": list(config.ratios),
+            "norm": "none",
+            "kernel_size": config.kernel_size,
+            "last_kernel_size": config.last_kernel_size,
+            "residual_kernel_size": config.residual_kernel_size,
+            "dilation_base": config.dilation_base,
+            "causal": config.causal,
+            "pad_mode": config.pad_mode,
+            "true_skip": config.true_skip,
+            "compress": config.compress,
+            "lstm": config.lstm,
+        }
+        self.config = config
+        self.audio_channels = audio_channels
+        self.model = EncodecModel(
+            SEANetEncoder(**shared),
+            SEANetDecoder(**shared, trim_right_ratio=config.trim_right_ratio),
+            ResidualVectorQuantizer(dimension=config.dimension, n_q=config.num_codebooks, bins=config.card),
+            target_bandwidths=[],
+            sample_rate=config.sample_rate,
+            channels=config.channels,
+        )
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second."""
+        return self.config.sample_rate
+
+    @property
+    def frame_rate(self) -> int:
+        """Frames of codes per second."""
+        return self.config.frame_rate
+
+    @property
+    def num_codebooks(self) -> int:
+        """K, codebooks of all channels together."""
+        return self.config.num_codebooks * self.audio_channels
+
+    @property
+    def fingerprint(self) -> str:
+        """Twelve hexadecimal digits that tell whether two codecs share their codebooks."""
+        codebook: Tensor = self.model.quantizer.vq.layers[0]._codebook.embed
+        # Rounded to float16, so that a copy of the file in half precision is still the same codec.
+        data = codebook.detach().cpu().to(torch.float16).contiguous().view(torch.uint8).numpy().tobytes()
+        return hashlib.sha256(data + repr(self.config).encode()).hexdigest()[:12]
+
+    def memory_required(self, num_samples: int) -> int:
+        """Bytes that coding one item of num_samples takes at most beside the weights, either way.
+
+        A chunk's activations, weights of one of the two networks laid out anew, and the sound itself:
+        at the released width (64 filters) about 0.2 GB from two seconds on, and 8 bytes a sample and channel.
+        """
+        chunk = min(num_samples, self._chunk() * self.config.hop_length)
+        activations = _BYTES_PER_SAMPLE * chunk * self.config.n_filters // 64
+        weights = max(_bytes(self.model.encoder), _bytes(self.model.decoder))
+        return weights + self.audio_channels * (activations + 8 * num_samples)
+
+    @torch.no_grad()
+    def encode(
+        self, audio: Tensor, sample_rate: int, *, on_progress: Progress | None = None, whole: bool = False
+    ) -> Tensor:
+        """Audio `[B, C, L]` of any rate and channel count -> codes int64 `[B, K, T]`, T = ceil(L' / hop_length).
+
+        L' counts samples after resampling. Channels other than the model's are averaged, for a
+        stereo model into both of its channels. whole: in one pass over everything, the slow twin.
+        """
+        audio = resample(check_audio(audio, sample_rate), sample_rate, self.sample_rate)
+        # Resampled where it lies: that takes several times the memory of the recording.
+        audio = convert_channels(audio, self.audio_channels).to(self._device())
+        batch, channels, samples = audio.shape
+        flat = audio.reshape(batch * channels, 1, samples)
+        codes = self.model.encode(flat)[0][0] if whole else self._encode(flat, on_progress)
+        per_channel = codes.view(batch, channels, self.config.num_codebooks, codes.shape[-1])
+        return per_channel.transpose(1, 2).reshape(batch, self.num_codebooks, codes.shape[-1])
+
+    def _encode(self, audio: Tensor, on_progress: Progress | None) -> Tensor:
+        """Audio `[B, 1, L]` -> codes `[B, K, T]`, chunk by chunk."""
+        hop, chunk = self.config.hop_length, self._chunk()
+        frames = -(-audio.shape[2] // hop)
+        outer, lstm, inner = _split(self.model.encoder.model)
+        context = reach(outer, hop, 1)
+        pieces = windows(outer, lambda low, high: audio[..., low * hop : high * hop], frames, chunk, context)
+        pieces = _watched(pieces, frames, on_progress)
+        if lstm is not None:
+            pieces = recurrent(lstm, Rolling(pieces).pieces(frames, _RECURRENT_FRAMES))
+        states = windows(inner, Rolling(pieces), frames, _RECURRENT_FRAMES, reach(inner))
+        quantizer, rate = self.model.quantizer, self.frame_rate
+        codes = [quantizer.encode(piece, rate, self.model.bandwidth).transpose(0, 1) for piece in states]
+        return torch.cat(codes, dim=2)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        codes: Tensor,
+        num_samples: int | None = None,
+        *,
+        on_progress: Progress | None = None,
+        whole: bool = False,
+    ) -> Tensor:
+        """Codes int `[B, K, T]` -> float32 audio `[B, C, L]`, L = T x hop_length or num_samples if shorter.
+
+        whole: in one pass over everything, the slow twin.
+        """
+        self._check_codes(codes)
+        batch, _, frames = codes.shape
+        channels = self.audio_channels
+        per_channel = codes.to(self._device()).view(batch, self.config.num_codebooks, channels, frames).transpose(1, 2)
+        flat = per_channel.reshape(batch * channels, self.config.num_codebooks, frames)
+        samples = frames * self.config.hop_length
+        samples = samples if num_samples is None else min(samples, num_samples)
+        audio = self.model.decode([(flat, None)]) if whole else self._decode(flat, samples, on_progress)
+        return audio[..., :samples].to(torch.float32).view(batch, channels, -1)
+
+    def _check_codes(self, codes: Tensor) -> None:
+        if codes.dim() != 3 or codes.shape[1] != self.num_codebooks or codes.shape[0] == 0 or codes.shape[2] == 0:
+            raise ValueError(
+                f"codes have shape {list(codes.shape)}; this codec needs [B, {self.num_codebooks}, T] with at least "
+                f"one frame ({self.audio_channels} channel(s) of {self.config.num_codebooks} codebooks)."
+            )
+        if codes.is_floating_point() or codes.is_complex():
+            raise ValueError(f"codes are of type {codes.dtype}; allowed are whole numbers, such as torch.int64.")
+        low, high = int(codes.min()), int(codes.max())
+        if low < 0 or high >= self.config.card:
+            raise ValueError(
+                f"codes run from {low} to {high}; this codec's codebooks have 0 to {self.config.card - 1}."
+            )
+
+    def _decode(self, codes: Tensor, samples: int, on_progress: Progress | None) -> Tensor:
+        """Codes `[B, K, T]` -> the first samples of the audio `[B, 1, L]`, chunk by chunk."""
+        frames, hop = codes.shape[2], self.config.hop_length
+        inner, lstm, outer = _split(self.model.decoder.model)
+        pieces = windows(inner, self._quantized(codes), frames, _RECURRENT_FRAMES, reach(inner))
+        if lstm is not None:
+            pieces = recurrent(lstm, pieces)
+        layers = _each_over_rows(outer) if codes.device.type == "cpu" else outer
+        chunks = windows(layers, Rolling(pieces), frames, self._chunk(), reach(outer, 1, hop), hop)
+        audio = torch.empty(codes.shape[0], 1, samples, device=codes.device)
+        start = 0
+        for piece in _watched(chunks, frames, on_progress, hop):
+            stop = min(start + piece.shape[2], samples)
+            audio[..., start:stop] = piece[..., : stop - start]
+            start = stop
+        return audio
+
+    def _quantized(self, codes: Tensor) -> Callable[[int, int], Tensor]:
+        per_codebook = codes.transpose(0, 1)
+        return lambda low, high: self.model.quantizer.decode(per_codebook[..., low:high])
+
+    def _chunk(self) -> int:
+        return max(1, round(_CHUNK_SECONDS * self.frame_rate))
+
+    def _device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+
+def _bytes(module: nn.Module) -> int:
+    return sum(weight.nbytes for weight in module.parameters())
+
+
+def _split(layers: nn.Sequential) -> tuple[nn.Sequential, Any, nn.Sequential]:
+    """The layers before a SEANet's LSTM, the LSTM or None, and the layers after it."""
+    stack = list(layers)
+    kinds = [type(layer).__name__ for layer in stack]
+    if "SLSTM" in kinds:
+        before, after = kinds.index("SLSTM"), kinds.index("SLSTM") + 1
+    else:
+        # Where it would be: behind the decoder's first convolution, before the encoder's last.
+        before = after = 1 if "SConvTranspose1d" in kinds else len(kinds) - 2
+    return nn.Sequential(*stack[:before]), (stack[before] if after > before else None), nn.Sequential(*stack[after:])
+
+
+def _each_over_rows(layers: nn.Sequential) -> Callable[[Tensor], Tensor]:
+    """The layers on `[B, C, T]`, one item after the other, on copies that they may write into."""
+    run = over_rows(layers)
+    return lambda states: torch.stack(
+        [run(item.t().clone(memory_format=torch.contiguous_format)).t() for item in states]
+    )
+
+
+def _watched(pieces: Iterator[Tensor], total: int, on_progress: Progress | None, samples: int = 1) -> Iterator[Tensor]:
+    """The same pieces; what has been done of the whole is told with each. samples: of a frame in a piece."""
+    done = 0
+    for piece in pieces:
+        done += piece.shape[-1] // samples
+        if on_progress is not None:
+            on_progress(done, total)
+        yield piece

@@ -1,0 +1,1 @@
+"""Decoding: sequences of codes out of a language model."""

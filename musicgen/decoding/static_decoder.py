@@ -1,0 +1,160 @@
+"""Decoding in steps that are all alike, so that one can be recorded as a CUDA graph and replayed.
+
+Nothing in a step depends on a number of Python: the column to fill is a tensor, which the step
+itself moves on; keys and values are written at a tensor's place, and attention looks at a bucket of
+the cache, masked beyond what is written. A bucket that grows by 256 places keeps early steps from
+reading an empty cache, and a piece of 30 seconds takes six graphs. Noise goes to the GPU in blocks,
+the next of which is made while the GPU is busy with one, and the GPU is waited for once a block, to
+see whether the logits are finite. The loop of `engine.py` is the definition; this one gives the
+same codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..lm.cache import StaticKVCache
+from ..lm.language_model import LMModel
+from .cuda_graph import Backend, GraphedFunction
+from .engine import (
+    UNKNOWN,
+    Conditions,
+    Rows,
+    SamplingParams,
+    by_group,
+    cross_caches,
+    embed_columns,
+    require_finite,
+    require_first_column,
+)
+from .sampling import sample_codes
+
+BUCKET = 256
+BLOCK = 32
+
+
+def bucket_of(length: int) -> int:
+    """Places of the cache that a step looks at which is to see `length` of them."""
+    return -(-length // BUCKET) * BUCKET
+
+
+def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    # Attention makes this of a mask of booleans, anew in every layer.
+    return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, float("-inf"))
+
+
+class StaticDecoder:
+    """One generation's buffers, and its step. Close it when done: it holds graphs."""
+
+    def __init__(
+        self,
+        lm: LMModel,
+        conditions: Conditions,
+        sequence: Tensor,
+        sampling: SamplingParams,
+        guide: Callable[[Tensor, Tensor], Tensor],
+        backend: Backend,
+    ) -> None:
+        """sequence int64 `[B, K, S]`: filled in place. backend: what records steps."""
+        config, device = lm.config, sequence.device
+        self.lm, self.conditions, self.sequence, self.sampling = lm, conditions, sequence, sampling
+        self._guide, self._backend = guide, backend
+        self._rows = Rows(conditions, device)
+        count, head_dim = conditions.groups * sequence.shape[0], config.dim // config.num_heads
+        capacity = bucket_of(self._rows.size + sequence.shape[2])
+        self._caches = [
+            StaticKVCache(count, config.num_heads, capacity, head_dim, device, lm.dtype)
+            for _ in range(config.num_layers)
+        ]
+        self._cross = cross_caches(lm, conditions)
+        if self._cross and self._cross[0].mask is not None:
+            mask = _additive(self._cross[0].mask, lm.dtype)
+            self._cross = [replace(layer, mask=mask) for layer in self._cross]
+        self._places = torch.arange(capacity, device=device)
+        self._column = torch.zeros(1, dtype=torch.long, device=device)
+        self._finite = torch.ones((), dtype=torch.bool, device=device)
+        self._steps: dict[int, GraphedFunction] = {}
+
+    def decode(
+        self, first_step: int, noise: Callable[[], Tensor] | None, on_step: Callable[[int], None] | None = None
+    ) -> Tensor:
+        """Fill the unknown cells from column `first_step` on, and return the sequence; as `decode_sequence` does."""
+        require_first_column(first_step)
+        self._prefill(first_step)
+        last = self.sequence.shape[2]
+        self._column.fill_(first_step)
+        made = self._noise(noise, min(BLOCK, last - first_step))
+        for first in range(first_step, last, BLOCK):
+            end = min(first + BLOCK, last)
+            for step, arguments in zip(range(first, end), made, strict=True):
+                self._step_at(step)(*arguments)
+                if on_step is not None:
+                    on_step(step)
+            made = self._noise(noise, min(BLOCK, last - end))
+            require_finite(self._finite)
+        return self.sequence
+
+    def close(self) -> None:
+        """Free the graphs."""
+        for step in self._steps.values():
+            step.free()
+        self._steps.clear()
+
+    def _prefill(self, first_step: int) -> None:
+        """Bring the prefix, and all columns before the one that the first step feeds, into the cache."""
+        columns = self.sequence[:, :, : first_step - 1]
+        hidden = embed_columns(self.lm, columns, self.conditions, prefill=True)
+        length = hidden.shape[1]
+        if length:
+            positions = self._rows.positions(0, length, hidden.device)
+            mask = self._rows.mask(0, length, hidden.device)
+            self.lm.transformer(hidden, positions, mask, self._caches, self._cross)
+        for cache in self._caches:
+            cache.place = self._column  # of no meaning yet: each step sets where it writes
+
+    def _step_at(self, step: int) -> Callable[..., None]:
+        """The step for a column: one for each bucket."""
+        bucket = bucket_of(self._rows.size + step)
+        if bucket not in self._steps:
+            self._steps[bucket] = GraphedFunction(partial(self._step, bucket), self._backend)
+        return self._steps[bucket]
+
+    def _step(self, bucket: int, *noise: Tensor) -> None:
+        """Fill one column: everything is found in tensors, and left in them."""
+        column = self._column
+        place = column + (self._rows.size - 1)
+        for cache in self._caches:
+            cache.place, cache.bucket = place, bucket
+        hidden = embed_columns(self.lm, self.sequence.index_select(2, column - 1), self.conditions, prefill=False)
+        positions, seen = self._rows.at(place, self._places[:bucket])
+        mask = _additive(seen, self.lm.dtype)
+        logits = by_group(self.lm(hidden, positions, 1, mask, self._caches, self._cross), self.conditions.groups)
+        guided = self._guide(logits, column)
+        self._finite.logical_and_(torch.isfinite(guided).all())
+        drawn = sample_codes(
+            guided,
+            noise[0] if noise else None,
+            temperature=self.sampling.temperature,
+            top_k=self.sampling.top_k,
+            top_p=self.sampling.top_p,
+        )
+        known = self.sequence.index_select(2, column)[:, :, 0]
+        self.sequence.index_copy_(2, column, torch.where(known == UNKNOWN, drawn, known)[:, :, None])
+        column.add_(1)
+
+    def _noise(self, noise: Callable[[], Tensor] | None, count: int) -> list[tuple[Tensor, ...]]:
+        """The arguments of so many steps; their noise is made at once and sent in one piece."""
+        if noise is None or not count:
+            return [()] * count
+        first, device = noise(), self.sequence.device
+        # Pinned memory is torch's to hand out again, and it does so only when the copy out of it is over.
+        block = torch.empty(count, *first.shape, dtype=first.dtype, pin_memory=device.type == "cuda")
+        block[0] = first
+        for row in block[1:]:
+            row.copy_(noise())
+        return [(each,) for each in block.to(device, non_blocking=True)]

@@ -1,0 +1,121 @@
+"""Guidance: which conditions one request is decoded under, and how their logits become one prediction.
+
+Classifier-free guidance (Ho and Salimans 2022) with conditions that have a strength and a time, and
+the double guidance of MusicGen's style models (Rouard et al. 2024).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..conditioning.condition import TextCondition
+from ..config import GenerationParams
+from ..decoding.sampling import guide
+
+
+@dataclass(frozen=True)
+class Branches:
+    """The condition groups of one request, in row order: positives, the style alone, negatives, the null one."""
+
+    positive: tuple[TextCondition, ...]
+    negative: tuple[TextCondition, ...]
+    with_null: bool
+    with_style_alone: bool = False
+
+    @property
+    def groups(self) -> list[TextCondition | None]:
+        """A condition per group, None where there is no text."""
+        alone = [None] * self.with_style_alone
+        return [*self.positive, *alone, *self.negative, *[None] * self.with_null]
+
+    @property
+    def led(self) -> list[bool]:
+        """Which groups hear the melody or the style."""
+        count = len(self.positive) + self.with_style_alone
+        return [index < count for index in range(len(self.groups))]
+
+    def select(self, items: Sequence[int]) -> Branches:
+        """The branches of some batch items alone."""
+        chosen = [tuple(c.select(items) for c in group) for group in (self.positive, self.negative)]
+        return Branches(chosen[0], chosen[1], self.with_null, self.with_style_alone)
+
+
+def plan_branches(
+    positive: Sequence[TextCondition],
+    negative: Sequence[TextCondition],
+    params: GenerationParams,
+    *,
+    melody: bool = False,
+    style: bool = False,
+) -> Branches:
+    """Which groups are worth decoding: without guidance, or against itself, one branch is enough."""
+    if not positive:
+        raise ValueError("no condition was given; give at least one, an empty description for none.")
+    no_text = all(not bool(c.mask.any()) for c in positive)
+    gaps = any(c.has_gaps for c in positive)
+    # A style goes on where no description acts.
+    alone = style and (gaps or not (no_text or params.cfg_coef_beta in (None, 1.0)))
+    gaps = gaps and not alone
+    if params.cfg_coef == 1.0:
+        return Branches(tuple(positive), (), gaps, alone)
+    unconditional = no_text and not melody and not style
+    needs_null = gaps or any(c.has_gaps for c in negative) or not (negative or unconditional)
+    return Branches(tuple(positive), tuple(negative), needs_null, alone)
+
+
+class _Mixer:
+    """One prediction out of the logits of several conditions, weighted by their strength, each in its time."""
+
+    def __init__(self, conditions: Sequence[TextCondition], shares: Tensor, device: torch.device) -> None:
+        """shares `[K, S]`: the share of the generated time that each cell stands at, 0 to 1."""
+        weights = [
+            # The end belongs to the next condition, but for the very end of the piece.
+            max(c.strength, 0.0) * ((shares >= c.start) & ((shares < c.end) | (c.end >= 1.0)))
+            for c in conditions
+        ]
+        self.single = len(conditions) == 1 and not conditions[0].has_gaps
+        self.weights = torch.stack(weights).to(device)
+
+    def __call__(self, logits: Tensor, step: int | Tensor, fallback: Tensor | None) -> Tensor:
+        """Logits `[G, B, K, card]` -> `[B, K, card]`; the fallback where no condition acts."""
+        if self.single:
+            return logits[0]
+        # A number would have to go to the device for the same selection, and be waited for.
+        weights = self.weights.index_select(2, step)[..., 0] if isinstance(step, Tensor) else self.weights[:, :, step]
+        total = weights.sum(dim=0)
+        shares = weights / total.clamp_min(1e-12)
+        mixed = (logits * shares[:, None, :, None]).sum(dim=0)
+        return mixed if fallback is None else torch.where((total > 0)[None, :, None], mixed, fallback)
+
+
+def guidance(
+    branches: Branches, shares: Tensor, params: GenerationParams, device: torch.device
+) -> Callable[[Tensor, int | Tensor], Tensor]:
+    """How the groups' logits `[groups, B, K, card]` of a step become one prediction `[B, K, card]`.
+
+    shares `[K, S]`: the share of the generated time that each cell stands at, 0 to 1. The step is a
+    number, or a tensor `[1]`.
+    Conditions are switched on and off by time without a break in their key caches, since every
+    group has seen the same codes. Double guidance guides twice: the description away from the
+    style alone, and what comes of it away from the null condition.
+    """
+    first = len(branches.positive)
+    second = first + branches.with_style_alone
+    positive = _Mixer(branches.positive, shares, device)
+    negative = _Mixer(branches.negative, shares, device) if branches.negative else None
+    cfg_coef, beta = params.cfg_coef, params.cfg_coef_beta
+
+    def apply(logits: Tensor, step: int | Tensor) -> Tensor:
+        null = logits[-1] if branches.with_null else None
+        alone = logits[first] if branches.with_style_alone else None
+        conditional = positive(logits[:first], step, null if alone is None else alone)
+        if alone is not None and beta is not None:
+            conditional = guide(conditional, alone, beta)
+        away = null if negative is None else negative(logits[second : second + len(branches.negative)], step, null)
+        return conditional if away is None or cfg_coef == 1.0 else guide(conditional, away, cfg_coef)
+
+    return apply

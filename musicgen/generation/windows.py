@@ -1,0 +1,76 @@
+"""The windows of a long piece, in whole frames.
+
+Pieces longer than the model's window are sampled window after window; each continues the last
+`window - extend_stride` seconds of the one before it (section 3.3 of the audiocraft write-up of
+Copet et al. 2023). The reference adds and truncates seconds as floating-point numbers and so
+loses a frame for some numbers (0.58 s are 28 frames to it, and 4.5 s in windows of 2 s moved by
+1.2 s are 224); here these are 29 and 225: seconds become frames once, a rounding error of the
+multiplication forgiven, and only frames are added.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from ..config import GenerationParams
+
+
+@dataclass(frozen=True)
+class Window:
+    """One call of the decoder: frames `first` to `first + num_frames` of the piece.
+
+    The first prompt_frames of them are known already.
+    """
+
+    first: int
+    num_frames: int
+    prompt_frames: int
+
+
+def to_frames(seconds: float, frame_rate: int) -> int:
+    """Whole frames in a duration, a hair's breadth of rounding error forgiven."""
+    return math.floor(seconds * frame_rate + 1e-6)
+
+
+def plan_windows(
+    params: GenerationParams,
+    frame_rate: int,
+    prompt_frames: int = 0,
+    *,
+    model_window: float = 30.0,
+    model_stride: float = 18.0,
+) -> list[Window]:
+    """The windows of a request with a prompt of prompt_frames.
+
+    model_window: seconds that the model was trained on at a time; model_stride: seconds that it
+    moves on by, which is kept as a share if the request names another window. Raises ValueError
+    when the duration is under one frame, when the prompt leaves nothing to sample in the first
+    window, or when several windows are needed and would not overlap.
+    """
+    total = to_frames(params.duration, frame_rate)
+    window = model_window if params.window is None else params.window
+    own_stride = model_stride * window / model_window
+    extend_stride = own_stride if params.extend_stride is None else params.extend_stride
+    size, stride = to_frames(window, frame_rate), to_frames(extend_stride, frame_rate)
+    if total < 1:
+        raise ValueError(
+            f"duration is {params.duration} seconds; allowed is at least one frame, {1 / frame_rate:g} seconds."
+        )
+    if total > size and not 1 <= stride < size:
+        raise ValueError(
+            f"extend_stride is {extend_stride} seconds; windows must overlap, so allowed for a piece longer "
+            f"than the window is at least one frame, {1 / frame_rate:g} s, and less than {window:g} s."
+        )
+    first_size = min(total, size)
+    if prompt_frames >= first_size:
+        raise ValueError(
+            f"the prompt is {prompt_frames / frame_rate:g} seconds long; allowed is less than "
+            f"{first_size / frame_rate:g} seconds (the smaller of the duration, {params.duration:g}, and the model's "
+            f"window, {window:g}). Trim the prompt or raise the duration."
+        )
+    windows = [Window(0, first_size, prompt_frames)]
+    while windows[-1].first + windows[-1].num_frames < total:
+        first = windows[-1].first + stride
+        windows.append(Window(first, min(total - first, size), size - stride))
+    return windows

@@ -1,0 +1,1 @@
+"""The released models, and how they are fetched."""

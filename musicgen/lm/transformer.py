@@ -1,0 +1,133 @@
+"""The transformer of MusicGen: pre-norm layers of self-attention, cross-attention and a GELU FFN.
+
+Vaswani et al. 2017 with the choices of Copet et al. 2023: no biases but in the LayerNorms,
+sinusoidal positions with all cosines first, exact GELU. Modules take their leaves from
+`operations` (torch.nn or a drop-in with the same names), so that a host can hold and move the
+weights. No loop over steps and no sampling here.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import TransformerConfig
+from .cache import CrossCache, KVCache
+
+
+def sinusoidal_positions(positions: Tensor, dim: int) -> Tensor:
+    """Embed positions `[...]` as `[..., dim]`: `[cos(p w_i) | sin(p w_i)]`, w_i = 10000^(-i/(dim/2 - 1)).
+
+    Always in float32: half precision cannot tell late positions apart.
+    """
+    half = dim // 2
+    exponent = torch.arange(half, device=positions.device, dtype=torch.float32) / max(half - 1, 1)
+    angle = positions.to(torch.float32).unsqueeze(-1) / torch.pow(10000.0, exponent)
+    return torch.cat([angle.cos(), angle.sin()], dim=-1)
+
+
+def _split_heads(x: Tensor, num_heads: int) -> Tensor:
+    rows, length, dim = x.shape
+    return x.view(rows, length, num_heads, dim // num_heads).transpose(1, 2)
+
+
+def _merge_heads(x: Tensor) -> Tensor:
+    rows, heads, length, head_dim = x.shape
+    return x.transpose(1, 2).reshape(rows, length, heads * head_dim)
+
+
+class SelfAttention(nn.Module):
+    """Causal attention with one fused projection for queries, keys and values."""
+
+    def __init__(self, config: TransformerConfig, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.qkv = operations.Linear(config.dim, 3 * config.dim, bias=False, **factory)
+        self.out = operations.Linear(config.dim, config.dim, bias=False, **factory)
+
+    def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
+        """x `[rows, n, dim]`; mask bool `[rows, 1, n, keys]`, or None for plain causal attention."""
+        q, k, v = (_split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1))
+        if cache is not None:
+            k, v = cache.append(k, v)
+        # One query sees all keys that are there; is_causal would show it only the first one.
+        causal = mask is None and q.shape[2] > 1
+        return self.out(_merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)))
+
+
+class CrossAttention(nn.Module):
+    """Attention from codes to a condition."""
+
+    def __init__(self, config: TransformerConfig, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.q = operations.Linear(config.dim, config.dim, bias=False, **factory)
+        self.kv = operations.Linear(config.dim, 2 * config.dim, bias=False, **factory)
+        self.out = operations.Linear(config.dim, config.dim, bias=False, **factory)
+
+    def project(self, condition: Tensor, mask: Tensor) -> CrossCache:
+        """Keys and values of a condition `[rows, n, dim]` with mask bool `[rows, n]`, True = counts."""
+        k, v = (_split_heads(part, self.num_heads) for part in self.kv(condition).chunk(2, dim=-1))
+        return CrossCache(k, v, None if bool(mask.all()) else mask[:, None, None, :])
+
+    def forward(self, x: Tensor, cache: CrossCache) -> Tensor:
+        """x `[rows, n, dim]` -> `[rows, n, dim]`."""
+        q = _split_heads(self.q(x), self.num_heads)
+        return self.out(_merge_heads(F.scaled_dot_product_attention(q, cache.keys, cache.values, attn_mask=cache.mask)))
+
+
+class TransformerLayer(nn.Module):
+    """One pre-norm layer."""
+
+    def __init__(self, config: TransformerConfig, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.norm_self = operations.LayerNorm(config.dim, eps=1e-5, **factory)
+        self.self_attn = SelfAttention(config, operations, **factory)
+        if config.cross_attention:
+            self.norm_cross = operations.LayerNorm(config.dim, eps=1e-5, **factory)
+            self.cross_attn = CrossAttention(config, operations, **factory)
+        self.norm_ffn = operations.LayerNorm(config.dim, eps=1e-5, **factory)
+        self.ffn_in = operations.Linear(config.dim, config.ffn_dim, bias=False, **factory)
+        self.ffn_out = operations.Linear(config.ffn_dim, config.dim, bias=False, **factory)
+
+    def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None, cross: CrossCache | None) -> Tensor:
+        """x `[rows, n, dim]` -> `[rows, n, dim]`; cross-attention is left out for rows that cross has not."""
+        x = x + self.self_attn(self.norm_self(x), mask, cache)
+        if cross is not None:
+            led = x[: len(cross.keys)]
+            led = led + self.cross_attn(self.norm_cross(led), cross)
+            x = led if len(led) == len(x) else torch.cat([led, x[len(led) :]])
+        return x + self.ffn_out(F.gelu(self.ffn_in(self.norm_ffn(x))))
+
+
+class Transformer(nn.Module):
+    """The stack of layers; positions are added here, the closing norm belongs to the LM."""
+
+    def __init__(self, config: TransformerConfig, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.config = config
+        self.layers = nn.ModuleList(TransformerLayer(config, operations, **factory) for _ in range(config.num_layers))
+
+    def cross_caches(self, condition: Tensor, mask: Tensor) -> list[CrossCache]:
+        """Project a condition `[rows, n, dim]` once for all layers and all steps."""
+        return [layer.cross_attn.project(condition, mask) for layer in self._typed_layers()]
+
+    def forward(
+        self,
+        x: Tensor,
+        positions: Tensor,
+        mask: Tensor | None = None,
+        caches: list[KVCache] | None = None,
+        cross: list[CrossCache] | None = None,
+    ) -> Tensor:
+        """x `[rows, n, dim]` at positions `[rows, n]` or `[n]` -> `[rows, n, dim]`."""
+        x = x + sinusoidal_positions(positions, self.config.dim).to(x.dtype)
+        for index, layer in enumerate(self._typed_layers()):
+            x = layer(x, mask, caches[index] if caches else None, cross[index] if cross else None)
+        return x
+
+    def _typed_layers(self) -> list[TransformerLayer]:
+        return [layer for layer in self.layers if isinstance(layer, TransformerLayer)]

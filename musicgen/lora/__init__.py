@@ -1,0 +1,1 @@
+"""LoRA: adapter files, and their changes of a model."""

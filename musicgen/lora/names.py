@@ -1,0 +1,212 @@
+"""Adapter files (LoRA, Hu et al. 2021): where they lie, what their tensors are called, which of our rows they change.
+
+Names are read in the dialects of PEFT, diffusers, kohya and loralib, for modules named as in transformers or as in
+audiocraft. What the tensors hold is checked in `lora.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..checkpoints.layouts import huggingface
+from ..config import ModelConfig
+
+PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+# Kinds of adapters that are not low-rank factors alone, told by the names of their tensors.
+_OTHER_KINDS = {
+    "DoRA": r"lora_magnitude_vector|dora_scale",
+    "LoKr": r"lokr_",
+    "LoHa": r"hada_",
+    "IA3": r"ia3_",
+    "OFT": r"(^|[._])b?oft_",
+    "GLoRA": r"\.[ab][12]\.weight$",
+    "VeRA": r"vera_lambda",
+    "AdaLoRA": r"lora_E|ranknum",
+    "LoRA with Tucker cores": r"lora_mid",
+    "LoRA with biases of its own": r"lora_B(\.[^.]+)?\.bias$",
+}
+# Ways to begin a training that also change the weights under the adapter.
+_MOVED_BASES = ("pissa", "olora", "corda", "loftq", "lora_ga")
+_ROLES = (
+    re.compile(r"(?P<path>.+)\.lora_(?P<role>embedding_[AB])(\.[^.]+)?"),
+    re.compile(r"(?P<path>.+?)[._]lora(_linear_layer)?[._](?P<role>A|B|down|up)(\.[^.]+)?(\.weight)?"),
+    re.compile(r"(?P<path>.+)\.(?P<role>alpha)"),
+    re.compile(r"(?P<path>.+?)(\.modules_to_save(\.[^.]+)?)?\.(?P<role>weight|bias)"),
+)
+_LONGEST_NAME = 300
+_SYNONYMS = {"A": "down", "B": "up"}
+_WRAPPERS = re.compile(r"\.(base_layer|mha)(?=\.|$)")
+_PREFIXES = re.compile(r"((base_model|model|module|lora|unet|diffusion_model|transformer|decoder|lm)_)+")
+# From the short names of transformers to those of audiocraft.
+_AUDIOCRAFT = (
+    (r"^audio_enc_to_dec_proj", "condition_provider_conditioners_self_wav_output_proj"),
+    (r"^enc_to_dec_proj", "condition_provider_conditioners_description_output_proj"),
+    (r"^embed_tokens", "emb"),
+    (r"^heads", "linears"),
+    (r"^layer_norm", "out_norm"),
+    (r"_self_attn_layer_norm$", "_norm1"),
+    (r"_encoder_attn_layer_norm$", "_norm_cross"),
+    (r"_final_layer_norm$", "_norm2"),
+    (r"_encoder_attn_", "_cross_attention_"),
+    (r"_fc([12])$", r"_linear\1"),
+)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of one of our parameters."""
+
+    parameter: str
+    start: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What PEFT's adapter_config.json says of the scale; without one, the tensors must tell it."""
+
+    alpha: float | None = None
+    patterns: Mapping[str, float] = field(default_factory=dict)
+    """Regular expressions for paths of modules, and the alphas of these."""
+    rank_stabilized: bool = False
+
+    def scale(self, module: str, rank: int, stored_alpha: float | None) -> float:
+        """alpha / rank of a module, alpha / sqrt(rank) if rank-stabilized (Kalajdzievski 2023), 1 without an alpha."""
+        alpha = stored_alpha
+        if alpha is None:
+            own = [value for key, value in self.patterns.items() if re.match(key, module)]
+            alpha = own[0] if own else self.alpha
+        if alpha is None:
+            return 1.0
+        return alpha / (math.sqrt(rank) if self.rank_stabilized else rank)
+
+
+@dataclass(frozen=True)
+class AdapterModule:
+    """The tensors that a file holds for one module: path as it is stored, and stored names by role: `down`, `up`,
+    `embedding_A`, `embedding_B`, `alpha`, `weight`, `bias`."""
+
+    path: str
+    keys: dict[str, str]
+
+
+def locate(path: Path) -> tuple[Path, Settings]:
+    """The safetensors file of an adapter, which is a file or a folder as PEFT writes it, and its settings.
+
+    Raises FileNotFoundError or ValueError if there is none or its configuration is of another kind of adapter.
+    """
+    if path.is_dir():
+        missing = [name for name in (PEFT_CONFIG, PEFT_FILE) if not (path / name).is_file()]
+        if missing:
+            raise FileNotFoundError(
+                f"{path} lacks {' and '.join(missing)}; give a .safetensors file or a folder that PEFT saved in "
+                "safetensors."
+            )
+        path = path / PEFT_FILE
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path.name} is no LoRA that can be read; allowed are .safetensors files and PEFT's folders.")
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; give a .safetensors file or a folder that PEFT saved.")
+    config = path.with_name(PEFT_CONFIG)
+    return path, _read_settings(config) if path.name == PEFT_FILE and config.is_file() else Settings()
+
+
+def _read_settings(path: Path) -> Settings:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not readable JSON ({error}); copy it again.") from error
+    if not isinstance(values, dict):
+        raise ValueError(f"{path} is {type(values).__name__}, where a JSON object is needed; copy it again.")
+    kind, begun = values.get("peft_type", "LORA"), str(values.get("init_lora_weights")).lower()
+    if kind != "LORA" or values.get("use_dora"):
+        raise ValueError(f"{path} is of the kind {'DoRA' if kind == 'LORA' else kind}; only plain LoRA is implemented.")
+    if begun.startswith(_MOVED_BASES):
+        raise ValueError(
+            f"{path}: init_lora_weights is {begun!r}, so it fits weights of its own; convert it to a plain LoRA with "
+            "PEFT (path_initial_model_for_weight_conversion) first."
+        )
+    patterns = values.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise ValueError(f"{path}: alpha_pattern is {patterns!r}; allowed is an object of names and numbers.")
+    return Settings(
+        alpha=_number(path, "lora_alpha", values.get("lora_alpha")),
+        patterns={_pattern(path, key): _number(path, f"alpha of {key}", value) for key, value in patterns.items()},
+        rank_stabilized=bool(values.get("use_rslora")),
+    )
+
+
+def _number(path: Path, name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e9:
+        raise ValueError(f"{path}: {name} is {value!r}; allowed is a finite number.")
+    return float(value)
+
+
+def _pattern(path: Path, text: str) -> str:
+    """A module name or regular expression -> one for whole paths, unless it can take for ever to match."""
+    try:
+        if len(text) < 1000 and len(re.findall(r"[*+?{]", text)) <= 2 and not re.search(r"\)[*+?{]", text):
+            return re.compile(rf"(.*\.)?({text})$").pattern
+    except (re.error, OverflowError, RecursionError):
+        pass
+    raise ValueError(f"{path}: alpha_pattern has {text[:80]!r}; allowed are names of modules and simple patterns.")
+
+
+def adapter_modules(where: str, stored: Iterable[str]) -> tuple[list[AdapterModule], list[str]]:
+    """Stored names -> the modules that they belong to, and the names that have no form of an adapter's.
+
+    Raises ValueError on kinds of adapters that are not implemented, and on two tensors for one role.
+    """
+    modules: dict[str, AdapterModule] = {}
+    strange = []
+    for key in sorted(stored):
+        plain = key.isprintable() and len(key) <= _LONGEST_NAME
+        match = next((match for form in _ROLES if (match := form.fullmatch(key))), None) if plain else None
+        kind = next((kind for kind, marks in _OTHER_KINDS.items() if re.search(marks, key)), None) if plain else None
+        if kind:
+            raise ValueError(f"{where} is of the kind {kind} ({key}); only plain LoRA is implemented.")
+        if match is None:
+            strange.append(key)
+            continue
+        path, role = match["path"].removeprefix("base_model.model."), _SYNONYMS.get(match["role"], match["role"])
+        keys = modules.setdefault(path, AdapterModule(path, {})).keys
+        if role in keys:
+            raise ValueError(f"{where} holds both {keys[role]} and {key}; a file may hold one LoRA only.")
+        keys[role] = key
+    return list(modules.values()), strange
+
+
+def short_name(path: str) -> str:
+    """A module's path in any dialect -> the name under which `targets` knows it."""
+    name = _WRAPPERS.sub("", path).replace(".", "_").removesuffix("_in_proj_weight")
+    return _PREFIXES.sub("", name, count=1) if _PREFIXES.match(name) else name
+
+
+def targets(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> dict[tuple[str, str], tuple[Rows, ...]]:
+    """(short module name, `weight` or `bias`) -> the rows of our parameters that it is, in order.
+
+    shapes: of our parameters, by name.
+    """
+    found: dict[tuple[str, str], tuple[Rows, ...]] = {}
+    for parameter, recipe in huggingface.lm_recipes(config).items():
+        count = shapes[parameter][0] // len(recipe.sources)
+        for index, source in enumerate(recipe.sources):
+            path, kind = source.rsplit(".", 1)
+            found[short_name(path), kind] = (Rows(parameter, index * count, count),)
+    for (name, kind), rows in list(found.items()):
+        for ours, theirs in _AUDIOCRAFT:
+            name = re.sub(ours, theirs, name)
+        found[name, kind] = rows
+    for name, kind in list(found):
+        if name.endswith("_q_proj"):
+            module = name.removesuffix("_q_proj")
+            fused = tuple(rows for letter in "qkv" for rows in found[f"{module}_{letter}_proj", kind])
+            found[module, kind] = found[f"{module}_in_proj", kind] = fused
+    return found

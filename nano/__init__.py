@@ -1,0 +1,1 @@
+"""The bundled models' own corpus, recipes, probes and study."""

@@ -1,0 +1,1 @@
+"""The corpus: composed, performed and described music."""

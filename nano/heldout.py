@@ -1,0 +1,65 @@
+"""What is measured: held-out songs, what a codec leaves of them, and what a model makes of their captions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from musicgen.audio import resample
+from musicgen.codec.encodec import EnCodec
+from musicgen.config import GenerationParams
+from musicgen.model import MusicGen
+from musicgen.training.resume import Progress
+
+from .corpus.captions import CaptionOdds, Labels
+from .corpus.composer import SongPlan
+from .corpus.songs import SAMPLE_RATE, make_songs, split_seeds
+from .scores import asked_of
+
+BATCH = 16
+
+
+class Songs:
+    """Songs of a part of the corpus: audio and melody `[N, L]` at 16 kHz, labels, and captions that name everything."""
+
+    def __init__(self, split: str, count: int, seconds: float) -> None:
+        songs = list(make_songs(split_seeds(split, count), seconds))
+        self.audio = torch.tensor(np.stack([song.audio for song in songs]))
+        self.melody = torch.tensor(np.stack([song.melody for song in songs]))
+        self.labels: list[SongPlan] = [song.labels for song in songs]
+        odds = CaptionOdds.all_named()
+        rngs = [np.random.Generator(np.random.PCG64([song.seed, 1])) for song in songs]
+        self.captions = [song.caption(rng, odds) for song, rng in zip(songs, rngs, strict=True)]
+
+    def asked(self) -> list[Labels]:
+        """What the labels promise."""
+        return [asked_of(plan) for plan in self.labels]
+
+
+def reconstruct(codec: EnCodec, audio: Tensor) -> tuple[Tensor, Tensor]:
+    """Songs `[N, L]` at 16 kHz -> what is left of them `[N, L]` at 16 kHz, and their codes `[N, K, T]`."""
+    # One by one: several at once do not fit into a processor's cache, and take longer.
+    codes = [codec.encode(part[:, None], SAMPLE_RATE).cpu() for part in audio.split(1)]
+    heard = [codec.decode(part).mean(dim=1).cpu() for part in codes]
+    back = resample(torch.cat(heard), codec.sample_rate, SAMPLE_RATE)
+    return back[:, : audio.shape[1]], torch.cat(codes)
+
+
+def sample(model: MusicGen, songs: Songs, params: GenerationParams) -> tuple[Tensor, Tensor]:
+    """Clips `[N, L]` at 16 kHz and codes `[N, K, T]` of the songs' captions, and of their melodies if it takes any.
+
+    Clip i draws from `params.seed + i`.
+    """
+    pieces, count = [], len(songs.captions)
+    progress = Progress(f"sampling {model.config.name}", count)
+    for first in range(0, count, BATCH):
+        rows = slice(first, first + BATCH)
+        melody = songs.melody[rows, None] if model.config.chroma else None
+        request = replace(params, seed=params.seed + first)
+        pieces.append(model.generate([*songs.captions[rows]], request, melody=melody, melody_sample_rate=SAMPLE_RATE))
+        progress.update(min(first + BATCH, count))
+    heard = torch.cat([model.decode(part).mean(dim=1) for part in pieces])
+    return resample(heard, model.sample_rate, SAMPLE_RATE)[:, : songs.audio.shape[1]], torch.cat(pieces)

@@ -1,0 +1,357 @@
+"""Training of the language model, its text encoder with it, on codes laid out by a codebook pattern.
+
+The loss is the cross entropy of each column of the pattern given all columns before it, over the
+cells that hold a code (Copet et al. 2023, section 2.2). Conditions are fused as at inference:
+cross-attention for text models, melody and text as a prefix for melody models, and each is left
+out of some clips, so that guidance has something to guide against.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from musicgen.config import LMConfig
+from musicgen.generation.patterns import Pattern, named_pattern
+from musicgen.training.losses import codes_cross_entropy
+from musicgen.training.resume import Progress, load_checkpoint, save_checkpoint, step_rng, step_torch_rng
+
+from .corpus.captions import CaptionOdds, describe
+from .corpus.score_marks import label_bits, unpack
+from .networks import TextAndCodes, TextShape
+from .tokens import TokenStore
+from .vocabulary import UNKNOWN_ID, Vocabulary
+
+_RARE = 5.0
+"""How much more a mark counts that is set; most are not."""
+CHROMA_STEP = 3.2
+"""Frames of codes per frame of chroma. A bar of any tempo is a whole number of both."""
+
+
+@dataclass(frozen=True)
+class LMRecipe:
+    """How a language model is trained: all that the result depends on, but the data and the networks."""
+
+    steps: int = 10000
+    phases: tuple[tuple[float, int, int], ...] = ((0.6, 150, 12), (0.85, 300, 6), (1.0, 500, 4))
+    """Up to this share of the steps, clips of so many frames, and how many in a batch; bars repeat, so that the
+    first is the hard one."""
+    learning_rate: float = 3e-3
+    text_learning_rate: float = 5e-4
+    text_first: tuple[int, int] = (1000, 48)
+    """Steps, and captions in each, in which the text encoder alone learns to tell labels, before anything else."""
+    warmup: int = 150
+    weight_decay: float = 0.05
+    first_weights: tuple[float, ...] = (2.0, 1.2, 0.5, 0.3)
+    last_weights: tuple[float, ...] = (1.4, 1.1, 0.8, 0.7)
+    """Weights of the codebooks' losses at the first and at the last step; the coarse ones carry the beat."""
+    drop_all: float = 0.12
+    """Clips without any condition."""
+    drop_text: float = 0.05
+    drop_melody: float = 0.2
+    """Clips without one of the two, beside these; only where there is a melody."""
+    unknown_words: float = 0.03
+    """Words that are made unknown, so that unknown words mean nothing."""
+    corrupted: float = 0.05
+    """Codes that are replaced by others in what the model reads: what it samples will not all be right either."""
+    blind: float = 0.25
+    """Share of the clips whose codes the model does not get to read: it has only the conditions to go by. Once a clip
+    has begun, what was asked for can be heard in it, and words that only its first frames need are not learnt."""
+    openings: tuple[tuple[int, float], ...] = ((100, 2.0), (4, 5.0))
+    """So many frames at the start of a clip count so much more; later ones repeat what was heard."""
+    labels: float = 1.0
+    """Weight of telling a song's labels from its caption, by the text encoder alone."""
+    marks: float = 2.0
+    """Weight of foreseeing the score, beside the codes."""
+    induction: bool = True
+    """Begin with heads that look for the last repeat."""
+    ema: float = 0.999
+    pattern: str = "delay"
+    seed: int = 1
+
+
+@lru_cache(maxsize=8)
+def _pattern(name: str, frames: int, num_codebooks: int) -> Pattern:
+    return named_pattern(name, frames, tuple(range(num_codebooks)))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Clips as tensors: codes `[B, K, T]`, their score's marks `[B, T, MARKS]`, their songs' labels `[B, LABELS]`,
+    text ids and mask `[B, n]`, chroma one-hot `[B, F, 12]` or None."""
+
+    codes: Tensor
+    marks: Tensor
+    labels: Tensor
+    text: Tensor
+    text_mask: Tensor
+    chroma: Tensor | None
+
+
+class Batches:
+    """Draws clips that begin on a bar, with a caption and, for melody models, the melody of the same bars."""
+
+    def __init__(self, store: TokenStore, vocabulary: Vocabulary, recipe: LMRecipe, melody: bool) -> None:
+        self.store, self.vocabulary, self.recipe, self.melody = store, vocabulary, recipe, melody
+        self.fold = np.array(vocabulary.fold)
+
+    def draw(self, step: int) -> Batch:
+        """The batch of one training step."""
+        recipe, rng = self.recipe, step_rng(self.recipe.seed, step)
+        frames, batch = next((frames, batch) for until, frames, batch in recipe.phases if step < until * recipe.steps)
+        rows = rng.integers(len(self.store), size=batch)
+        starts = [self._start(int(row), frames, rng) for row in rows]
+        captions = [describe(self.store.plans[row], rng) for row in rows]
+        drops = rng.random((3, batch)) < [[recipe.drop_all], [recipe.drop_text], [recipe.drop_melody]]
+        no_text = drops[0] | (drops[1] & self.melody)
+        return self.make(rows, starts, frames, captions, no_text, drops[0] | drops[2], rng)
+
+    def make(
+        self,
+        rows: np.ndarray,
+        starts: list[int],
+        frames: int,
+        captions: list[str],
+        no_text: np.ndarray,
+        no_melody: np.ndarray,
+        rng: np.random.Generator | None,
+    ) -> Batch:
+        """Clips of chosen songs from chosen frames on; rng makes words unknown."""
+        clips = [self.store.codes[row, :, start : start + frames] for row, start in zip(rows, starts, strict=True)]
+        text = self.read(captions, rng)
+        mask = (text != 0) & ~no_text[:, None]
+        chroma = self._chroma(rows, starts, no_melody) if self.melody else None
+        codes = torch.from_numpy(np.stack(clips).astype(np.int64))
+        marks = [self.store.rolls[row, start : start + frames] for row, start in zip(rows, starts, strict=True)]
+        return Batch(
+            codes=codes,
+            marks=torch.from_numpy(unpack(np.stack(marks))),
+            labels=torch.tensor([label_bits(self.store.plans[row]) for row in rows]),
+            text=torch.from_numpy(text),
+            text_mask=torch.from_numpy(mask),
+            chroma=chroma,
+        )
+
+    def read(self, captions: list[str], rng: np.random.Generator | None) -> np.ndarray:
+        """Captions as ids int64 `[B, n]`, padded with 0; rng makes words unknown."""
+        ids = self.vocabulary.tokenizer(captions)["input_ids"]
+        text = np.zeros((len(ids), max(len(row) for row in ids)), dtype=np.int64)
+        for row, words in enumerate(ids):
+            text[row, : len(words)] = self.fold[words]
+        if rng is not None:
+            unknown = (rng.random(text.shape) < self.recipe.unknown_words) & (text > UNKNOWN_ID)
+            text[unknown] = UNKNOWN_ID
+        return text
+
+    def captions(self, step: int) -> tuple[Tensor, Tensor]:
+        """Text ids and labels of one step in which the text encoder learns alone."""
+        rng = step_rng(self.recipe.seed, step, 3)
+        plans = [self.store.plans[row] for row in rng.integers(len(self.store), size=self.recipe.text_first[1])]
+        text = self.read([describe(plan, rng) for plan in plans], rng)
+        return torch.from_numpy(text), torch.tensor([label_bits(plan) for plan in plans])
+
+    def _start(self, row: int, frames: int, rng: np.random.Generator) -> int:
+        bar = 4 * self.store.plans[row].beat_frames
+        starts = (self.store.codes.shape[2] - frames) // bar + 1
+        first = rng.random() < 0.5
+        chosen = int(rng.integers(starts))
+        return 0 if first else chosen * bar
+
+    def _chroma(self, rows: np.ndarray, starts: list[int], dropped: np.ndarray) -> Tensor:
+        picked = []
+        for row, start, drop in zip(rows, starts, dropped, strict=True):
+            tune = self.store.chroma[row]
+            rest = tune[round(start / CHROMA_STEP) :]
+            fitted = np.resize(rest, len(tune))
+            picked.append(np.zeros_like(fitted) if drop else fitted)
+        return F.one_hot(torch.from_numpy(np.stack(picked).astype(np.int64)), 12).float()
+
+
+class LMTraining:
+    """One language model being trained; :meth:`step` does step number `self.step_number`."""
+
+    def __init__(
+        self,
+        config: LMConfig,
+        text: TextShape,
+        recipe: LMRecipe,
+        store: TokenStore,
+        vocabulary: Vocabulary,
+        device: str = "cpu",
+        begin: dict[str, Tensor] | None = None,
+    ) -> None:
+        """begin: weights to begin with, by name; by default random ones."""
+        self.config, self.text, self.recipe, self.device = config, text, recipe, device
+        self.batches = Batches(store, vocabulary, recipe, config.chroma_dim is not None)
+        generator = step_torch_rng(recipe.seed, 2**31 - 1)
+        self.model = TextAndCodes(config, text, len(vocabulary.pieces), generator, induction=recipe.induction).to(
+            device
+        )
+        if begin is not None:
+            self.model.put(begin)
+        self.average = {name: value.detach().clone() for name, value in self.model.named_parameters()}
+        groups = []
+        for reads in (False, True):
+            own = [p for n, p in self.model.named_parameters() if n.startswith(("t5", "labels")) == reads]
+            rate = recipe.text_learning_rate if reads else recipe.learning_rate
+            for decay, part in (
+                (recipe.weight_decay, [p for p in own if p.dim() > 1]),
+                (0.0, [p for p in own if p.dim() <= 1]),
+            ):
+                groups.append({"params": part, "weight_decay": decay, "peak": rate})
+        self.optimizer = torch.optim.AdamW(groups, recipe.learning_rate, (0.9, 0.97))
+        self.step_number = 0
+
+    def settings(self) -> dict[str, Any]:
+        """What a checkpoint must have been made with."""
+        values = {**asdict(self.config), **asdict(self.text), **asdict(self.recipe), "songs": len(self.batches.store)}
+        values["text_first"] = list(values["text_first"])
+        for name in ("phases", "openings"):
+            values[name] = [list(part) for part in values[name]]
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Everything that the next step depends on."""
+        return {
+            "recipe": self.settings(),
+            "step": self.step_number,
+            "model": self.model.state_dict(),
+            "average": self.average,
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from :meth:`state`."""
+        self.step_number = int(state["step"])
+        self.model.load_state_dict(state["model"])
+        self.average = {name: value.to(self.device) for name, value in state["average"].items()}
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def losses(self, batch: Batch, disturb: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Cross entropy per codebook `[K]`, and the weighted sum of those of the score's marks and of the labels.
+
+        disturb: as in training, with codes corrupted and the opening counted more.
+        """
+        codes, recipe = batch.codes.to(self.device), self.recipe
+        pattern = _pattern(recipe.pattern, codes.shape[2], self.config.num_codebooks)
+        sequence = pattern.build_sequence(codes, self.config.special_token_id)
+        read, weights = sequence[:, :, :-1], pattern.mask[:, 1:].float()
+        if disturb is not None:
+            wrong = (torch.rand(read.shape, generator=disturb) < recipe.corrupted).to(self.device)
+            others = torch.randint(self.config.card, read.shape, generator=disturb).to(self.device)
+            read = torch.where(wrong & (read < self.config.card), others, read)
+            blind = (torch.rand(len(read), 1, 1, generator=disturb) < recipe.blind).to(self.device)
+            read = torch.where(blind, self.config.special_token_id, read)
+            for frames, weight in recipe.openings:
+                weights[:, : frames * weights.shape[1] // codes.shape[2]] *= weight
+        chroma = None if batch.chroma is None else batch.chroma.to(self.device)
+        logits, marks, labels = self.model(read, batch.text.to(self.device), batch.text_mask.to(self.device), chroma)
+        # A mark is foreseen in the column of its frame's first code.
+        first = pattern.mask[0, 1:].to(self.device)
+        foreseen = F.binary_cross_entropy_with_logits(
+            marks[:, first], batch.marks.to(self.device), pos_weight=torch.tensor(_RARE, device=self.device)
+        )
+        told = F.binary_cross_entropy_with_logits(labels, batch.labels.to(self.device))
+        beside = recipe.marks * foreseen + recipe.labels * told
+        return codes_cross_entropy(logits, sequence[:, :, 1:], weights.to(self.device)), beside
+
+    def teach_text(self) -> float:
+        """Let the text encoder learn to tell labels from captions, alone; returns the last loss."""
+        steps, rate = self.recipe.text_first[0], 1e-3
+        parts = [p for n, p in self.model.named_parameters() if n.startswith(("t5", "labels"))]
+        optimizer = torch.optim.AdamW(parts, rate, (0.9, 0.97), weight_decay=self.recipe.weight_decay)
+        progress, loss = Progress("text encoder", steps), torch.zeros(())
+        for step in range(steps):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * min((step + 1) / self.recipe.warmup, 1.0)
+            text, labels = (part.to(self.device) for part in self.batches.captions(step))
+            loss = F.binary_cross_entropy_with_logits(self.model.read_text(text)[1], labels)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(parts, 1.0)
+            optimizer.step()
+            progress.update(step + 1, f"loss {loss.item():.3f}")
+        self.average = {name: value.detach().clone() for name, value in self.model.named_parameters()}
+        return float(loss.detach())
+
+    def step(self) -> Tensor:
+        """One step; returns the losses per codebook."""
+        recipe, number = self.recipe, self.step_number
+        share = number / recipe.steps
+        rate = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * share))
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["peak"] * min((number + 1) / recipe.warmup, rate)
+        losses, beside = self.losses(self.batches.draw(number), step_torch_rng(recipe.seed, number))
+        first, last = torch.tensor(recipe.first_weights), torch.tensor(recipe.last_weights)
+        weights = torch.lerp(first, last, min(1.0, share / 0.7)).to(self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        ((losses * weights).sum() / weights.sum() + beside).backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.step_number += 1
+        keep = min(recipe.ema, (1 + number) / (10 + number))
+        for name, weight in self.model.named_parameters():
+            self.average[name].lerp_(weight.detach(), 1 - keep)
+        return losses.detach()
+
+
+@torch.no_grad()
+def judge_lm(training: LMTraining, held_out: TokenStore, count: int = 32) -> list[float]:
+    """Loss per codebook of the averaged weights on whole held-out songs whose captions name everything."""
+    recipe = training.recipe
+    batches = Batches(held_out, training.batches.vocabulary, recipe, training.batches.melody)
+    kept = {name: value.clone() for name, value in training.model.named_parameters()}
+    training.model.put(training.average)
+    losses = []
+    for first in range(0, min(count, len(held_out)), 8):
+        rows = np.arange(first, min(first + 8, len(held_out)))
+        captions = [describe(held_out.plans[row], step_rng(0, int(row)), CaptionOdds.all_named()) for row in rows]
+        none = np.zeros(len(rows), dtype=bool)
+        batch = batches.make(rows, [0] * len(rows), held_out.codes.shape[2], captions, none, none, None)
+        losses.append(training.losses(batch)[0])
+    training.model.put(kept)
+    return [float(value) for value in torch.stack(losses).mean(dim=0)]
+
+
+def train_lm(
+    training: LMTraining,
+    checkpoint: Path,
+    held_out: TokenStore,
+    *,
+    every_seconds: float = 60.0,
+    judge_every: int = 500,
+    report: Callable[[str], None] | None = None,
+) -> TextAndCodes:
+    """Train to the recipe's end, from `checkpoint` where there is one; returns the averaged model."""
+    state = load_checkpoint(checkpoint, training.settings())
+    if state is not None:
+        training.restore(state)
+    elif training.recipe.text_first[0]:
+        training.teach_text()
+    progress = Progress(
+        "melody lm" if training.batches.melody else "text lm", training.recipe.steps, training.step_number
+    )
+    saved, figures = time.monotonic(), ""
+    while training.step_number < training.recipe.steps:
+        losses = training.step()
+        done = training.step_number
+        if done % judge_every == 0 or done == training.recipe.steps:
+            figures = "held-out " + "/".join(f"{value:.2f}" for value in judge_lm(training, held_out))
+            if report is not None:
+                report(f"step {done}: {figures}")
+        if time.monotonic() - saved > every_seconds or done == training.recipe.steps:
+            save_checkpoint(checkpoint, training.state())
+            saved = time.monotonic()
+        progress.update(done, "loss " + "/".join(f"{value:.2f}" for value in losses.tolist()) + " " + figures)
+    training.model.put(training.average)
+    return training.model.eval()

@@ -1,0 +1,190 @@
+"""The measures as commands: `score` prints one table, `pictures` draws, `train-probe` trains what they listen with.
+
+`python -m musicgen.metrics score --model models/musicgen-nano` scores held-out songs, chance (the
+same songs, each against another's labels), what the model's codec makes of them, and what the
+model makes of their captions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from musicgen.config import GenerationParams
+from musicgen.evaluation.frechet import Clap, frechet_distance
+from musicgen.evaluation.rhythm import log_mel
+from musicgen.images import spectrogram_image
+from musicgen.model import MusicGen, load_model
+from musicgen.training.resume import Progress
+
+from . import scores as score
+from .corpus.captions import Labels, read_caption
+from .corpus.songs import SAMPLE_RATE, make_songs, split_seeds
+from .heldout import BATCH, Songs, reconstruct, sample
+from .probes import SHIPPED_PROBE, Probe, clip_statistics, load_probe, save_probe, train_probe
+from .scores import Hearing
+
+Columns = dict[str, list[score.Figure]]
+
+
+def _rolled(asked: list[Labels]) -> list[Labels]:
+    """Each clip's request given to the clip before it: what chance gives."""
+    return asked[1:] + asked[:1]
+
+
+def _distance(name: str, embeddings: Tensor, reference: Tensor) -> score.Figure:
+    return score.Figure(f"Frechet distance, {name}", "value", (frechet_distance(embeddings, reference),))
+
+
+def _score_songs(songs: Songs, reference: Hearing, probe: Probe) -> Columns:
+    heard, asked = score.hear(songs.audio, SAMPLE_RATE, probe), songs.asked()
+    turned = torch.roll(songs.melody, -1, 0)
+    chance = score.score_requests(heard, _rolled(asked)) + score.score_melody(songs.audio, turned, SAMPLE_RATE)
+    original = score.score_requests(heard, asked) + score.score_melody(songs.audio, songs.melody, SAMPLE_RATE)
+    original.append(_distance("probe", heard.embeddings, reference.embeddings))
+    return {"chance": chance, "songs": original + score.score_health(songs.audio)}
+
+
+DTYPES = {"auto": None, "fp32": torch.float32, "int8": torch.int8}
+
+
+def _score_codec(model: MusicGen, songs: Songs, reference: Hearing, probe: Probe) -> list[score.Figure]:
+    audio, codes = reconstruct(model.codec, songs.audio)
+    heard = score.hear(audio, SAMPLE_RATE, probe)
+    return [
+        *score.score_reconstruction(audio, songs.audio, SAMPLE_RATE),
+        *score.score_requests(heard, songs.asked()),
+        *score.score_melody(audio, songs.melody, SAMPLE_RATE),
+        _distance("probe", heard.embeddings, reference.embeddings),
+        *score.score_health(audio, codes, model.config.card),
+    ]
+
+
+def _score_samples(
+    name: str, model: MusicGen, songs: Songs, reference: Hearing, probe: Probe, args: argparse.Namespace
+) -> Columns:
+    audio, codes = sample(model, songs, _request(args))
+    heard, asked = score.hear(audio, SAMPLE_RATE, probe), [read_caption(caption) for caption in songs.captions]
+    right, wrong = score.score_requests(heard, asked), score.score_requests(heard, _rolled(asked))
+    if model.config.chroma:
+        right += score.score_melody(audio, songs.melody, SAMPLE_RATE)
+        wrong += score.score_melody(audio, torch.roll(songs.melody, -1, 0), SAMPLE_RATE)
+    right.append(_distance("probe", heard.embeddings, reference.embeddings))
+    right += score.score_health(audio, codes, model.config.card)
+    if args.clap:
+        clap = Clap(args.clap)
+        cosine = clap.score(audio, SAMPLE_RATE, songs.captions)
+        right.append(score.Figure("CLAP score", "mean", tuple(cosine.tolist())))
+        embedded = [clap.embed_audio(each, SAMPLE_RATE) for each in (audio, songs.audio)]
+        right.append(_distance("CLAP", *embedded))
+    return {name: right, f"{name}, another's prompt": wrong}
+
+
+def run_score(args: argparse.Namespace) -> None:
+    """Measure, print the table, and write the figures where asked."""
+    probe = load_probe(args.probe)
+    songs = Songs("test", args.clips, args.seconds)
+    reference = score.hear(Songs("valid", args.clips, args.seconds).audio, SAMPLE_RATE, probe)
+    columns = _score_songs(songs, reference, probe)
+    for path in args.model:
+        model = load_model(path, dtype=DTYPES[args.dtype])
+        columns[f"{path.name}, codec only"] = _score_codec(model, songs, reference, probe)
+        if not args.codec_only:
+            columns |= _score_samples(path.name, model, songs, reference, probe, args)
+    sys.stdout.write(score.table(columns) + "\n")
+    if args.json:
+        figures = {
+            column: {each.name: {"value": each.value, "interval": each.interval} for each in figures}
+            for column, figures in columns.items()
+        }
+        args.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+
+
+def run_train_probe(args: argparse.Namespace) -> None:
+    """Train a probe on songs, and on what a model's codec makes of them where one is given."""
+    codec = load_model(args.model).codec if args.model else None
+    statistics, labels, audio = [], [], []
+    progress = Progress("songs", args.songs)
+    for done, song in enumerate(make_songs(split_seeds("train", args.songs), args.seconds), start=1):
+        audio.append(torch.from_numpy(song.audio))
+        labels.append(song.labels)
+        if len(audio) == BATCH or done == args.songs:
+            clips = torch.stack(audio)
+            statistics.append(clip_statistics(clips, SAMPLE_RATE))
+            if codec is not None:
+                statistics.append(clip_statistics(reconstruct(codec, clips)[0], SAMPLE_RATE))
+                labels += labels[-len(audio) :]
+            audio = []
+            progress.update(done)
+    save_probe(train_probe(torch.cat(statistics), labels, seed=args.seed, steps=args.steps), args.out)
+
+
+def run_pictures(args: argparse.Namespace) -> None:
+    """Draw spectrograms of songs, of what a codec leaves of them, and of what models make of their captions."""
+    from PIL import Image
+
+    songs, models = Songs("test", args.clips, args.seconds), [load_model(path) for path in args.model]
+    columns = [songs.audio, reconstruct(models[0].codec, songs.audio)[0]]
+    columns += [sample(model, songs, _request(args))[0] for model in models]
+    rows = []
+    for row, caption in enumerate(songs.captions):
+        pictures = [_picture(column[row]) for column in columns]
+        rows.append(torch.cat([torch.nn.functional.pad(picture, (0, 0, 4, 4, 4, 4)) for picture in pictures], dim=1))
+        sys.stdout.write(f"{row + 1}. {caption}\n")
+    pixels = (torch.cat(rows).clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    Image.fromarray(pixels).quantize(128).save(args.out, optimize=True)
+
+
+def _picture(audio: Tensor) -> Tensor:
+    return spectrogram_image(log_mel(audio[None], SAMPLE_RATE, 80)[0] * (20 / math.log(10)))
+
+
+def _request(args: argparse.Namespace) -> GenerationParams:
+    return GenerationParams(
+        duration=args.seconds, cfg_coef=args.cfg_coef, temperature=args.temperature, top_k=args.top_k, seed=args.seed
+    )
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m musicgen.metrics", description=__doc__)
+    commands = parser.add_subparsers(required=True)
+    scores = commands.add_parser("score", help="print one table of all measures")
+    scores.add_argument("--model", type=Path, action="append", default=[], help="a model folder; may be repeated")
+    scores.add_argument("--dtype", choices=DTYPES, default="auto", help="what the language model is loaded as")
+    scores.add_argument("--codec-only", action="store_true", help="leave out what the models sample")
+    scores.add_argument("--clips", type=int, default=128, help="clips per figure")
+    scores.add_argument("--clap", type=Path, help="a CLAP model folder in transformers' layout")
+    scores.add_argument("--probe", type=Path, default=SHIPPED_PROBE)
+    scores.add_argument("--json", type=Path, help="also write the figures into this file")
+    scores.set_defaults(run=run_score)
+    trains = commands.add_parser("train-probe", help="train the probe that some measures listen with")
+    trains.add_argument("--model", type=Path, help="a model folder; its codec's output is trained on as well")
+    trains.add_argument("--songs", type=int, default=3000)
+    trains.add_argument("--steps", type=int, default=3000)
+    trains.add_argument("--out", type=Path, default=SHIPPED_PROBE)
+    trains.set_defaults(run=run_train_probe)
+    draws = commands.add_parser("pictures", help="draw songs, their reconstructions and samples side by side")
+    draws.add_argument("--model", type=Path, action="append", required=True, help="a model folder; may be repeated")
+    draws.add_argument("--clips", type=int, default=5, help="rows of the picture")
+    draws.add_argument("--out", type=Path, required=True, help="the PNG file to write")
+    draws.set_defaults(run=run_pictures)
+    for command in (scores, draws):
+        command.add_argument("--cfg-coef", type=float, default=3.0)
+        command.add_argument("--temperature", type=float, default=1.0)
+        command.add_argument("--top-k", type=int, default=250)
+    for command in (scores, trains, draws):
+        command.add_argument("--seconds", type=float, default=6.0, help="length of a clip")
+        command.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()

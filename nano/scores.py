@@ -1,0 +1,174 @@
+"""All measures of a set of clips at once: how well they are what was asked for, with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from musicgen.evaluation.intervals import bootstrap_interval, wilson_interval
+from musicgen.evaluation.rhythm import pulse_strength, tempo_of
+from musicgen.evaluation.sound import codebook_perplexity, is_clipped, is_silent, is_stuck, mel_distance, si_snr
+from musicgen.evaluation.tonality import chroma_agreement, chroma_similarity, pitch_classes, share_in_key
+
+from .corpus.captions import Labels
+from .corpus.composer import TEMPI, SongPlan
+from .probes import Probe, clip_statistics
+
+_PROBED = {
+    "drums": "drums present or not",
+    "bass": "bass present or not",
+    "lead": "lead instrument, of 8",
+    "chords": "chord instrument, of 2",
+    "drum_pattern": "drum pattern, of 5",
+    "genre": "genre, of 9",
+    "tempo_bpm": "tempo, of 6, by the probe",
+    "key": "key, of 12, by the probe",
+}
+_CHUNK = 32
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measure of many clips. kind: `share` of 0 and 1 values, `mean`, `median`, or one `value`."""
+
+    name: str
+    kind: str
+    values: tuple[float, ...]
+
+    @property
+    def value(self) -> float:
+        """The figure itself."""
+        if self.kind == "median":
+            return float(torch.tensor(self.values).median())
+        return sum(self.values) / len(self.values)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Its 95 % interval over clips, where it has one."""
+        if self.kind == "value":
+            return None
+        if self.kind == "share":
+            return wilson_interval(round(sum(self.values)), len(self.values))
+        return bootstrap_interval(self.values, median=self.kind == "median")
+
+    def __str__(self) -> str:
+        """For example `0.94 (0.89-0.97)`."""
+        bounds = self.interval
+        return _short(self.value) + (f" ({_short(bounds[0])}-{_short(bounds[1])})" if bounds else "")
+
+
+def _short(number: float) -> str:
+    return f"{number:.1f}" if abs(number) >= 10 else f"{number:.2f}" if abs(number) >= 2 else f"{number:.3f}"
+
+
+def asked_of(plan: SongPlan) -> Labels:
+    """All that a song's labels promise, in the form of :func:`read_caption`."""
+    labels: Labels = {**asdict(plan), "tempo_bpm": plan.tempo_bpm, "bass": plan.bass, "drums": plan.drums}
+    return {name: value for name, value in labels.items() if value is not None}
+
+
+def _answer(asked: Labels, attribute: str) -> object:
+    if attribute == "key":
+        return (asked["key"], asked["mode"]) if "key" in asked else None
+    return asked.get(attribute)
+
+
+@dataclass(frozen=True)
+class Hearing:
+    """What is heard in N clips, whatever was asked: the probe's answers and embeddings `[N, D]`, tempo, pulse `[N]`
+    and pitch classes `[N, 12]`."""
+
+    answers: dict[str, list[object]]
+    embeddings: Tensor
+    tempo_bpm: list[int]
+    pulse: Tensor
+    pitch_classes: Tensor
+
+
+@torch.no_grad()
+def hear(audio: Tensor, sample_rate: int, probe: Probe) -> Hearing:
+    """Listen to clips `[N, L]` once."""
+    statistics = _in_chunks(lambda part: clip_statistics(part, sample_rate), audio)
+    tempi = list(TEMPI.values())
+    return Hearing(
+        probe.answers(statistics),
+        probe.embed(statistics),
+        [tempi[index] for index in _in_chunks(lambda part: tempo_of(part, sample_rate, tempi), audio).tolist()],
+        _in_chunks(lambda part: pulse_strength(part, sample_rate), audio),
+        _in_chunks(lambda part: pitch_classes(part, sample_rate), audio),
+    )
+
+
+def _in_chunks(function: Callable[..., Tensor], *tensors: Tensor) -> Tensor:
+    pieces: Iterator[Any] = zip(*(tensor.split(_CHUNK) for tensor in tensors), strict=True)
+    return torch.cat([function(*piece) for piece in pieces])
+
+
+def _figure(name: str, kind: str, values: Sequence[float] | Tensor) -> list[Figure]:
+    """A figure, or none where no clip was asked for it."""
+    numbers = tuple(float(value) for value in values)
+    return [Figure(name, kind, numbers)] if numbers else []
+
+
+def score_requests(heard: Hearing, asked: Sequence[Labels]) -> list[Figure]:
+    """How often clips are what was asked; clips that were not asked for an attribute do not count in it."""
+    figures: list[Figure] = []
+    for attribute, name in _PROBED.items():
+        wanted = [_answer(each, attribute) for each in asked]
+        right = [a == w for a, w in zip(heard.answers[attribute], wanted, strict=True) if w is not None]
+        figures += _figure(name, "share", right)
+    timed = [(tempo, each["tempo_bpm"]) for tempo, each in zip(heard.tempo_bpm, asked, strict=True) if _timed(each)]
+    figures += _figure("tempo, of 6, by onsets", "share", [tempo == wanted for tempo, wanted in timed])
+    drummed = [row for row, each in enumerate(asked) if each.get("drums")]
+    figures += _figure("pulse where drums were asked", "median", heard.pulse[drummed])
+    keyed = [row for row, each in enumerate(asked) if "key" in each]
+    keys = [int(str(asked[row]["key"])) for row in keyed]
+    modes = [str(asked[row]["mode"]) for row in keyed]
+    return figures + _figure("energy in key", "mean", share_in_key(heard.pitch_classes[keyed], keys, modes))
+
+
+def _timed(asked: Labels) -> bool:
+    return asked.get("tempo_bpm") in TEMPI.values()
+
+
+def score_melody(audio: Tensor, melody: Tensor, sample_rate: int) -> list[Figure]:
+    """How clips `[N, L]` follow melodies `[N, L]`."""
+    cosine = _in_chunks(lambda ours, theirs: chroma_similarity(ours, theirs, sample_rate), audio, melody)
+    same = _in_chunks(lambda ours, theirs: chroma_agreement(ours, theirs, sample_rate), audio, melody)
+    return _figure("chroma cosine to the melody", "mean", cosine) + _figure("strongest pitch class same", "mean", same)
+
+
+def score_health(audio: Tensor, codes: Tensor | None = None, card: int = 0) -> list[Figure]:
+    """Shares of silent and clipped clips `[N, L]`; with codes `[N, K, T]` also stuck ones, and codebook use."""
+    figures = _figure("silent clips", "share", is_silent(audio)) + _figure("clipped clips", "share", is_clipped(audio))
+    if codes is not None:
+        figures += _figure("clips stuck on one frame for 1 s", "share", is_stuck(codes))
+        for book, used in enumerate(codebook_perplexity(codes, card).tolist()):
+            figures.append(Figure(f"perplexity / size, codebook {book + 1}", "value", (used / card,)))
+    return figures
+
+
+def score_reconstruction(audio: Tensor, original: Tensor, sample_rate: int) -> list[Figure]:
+    """How near a codec's output `[N, L]` is to its input."""
+    snr = _in_chunks(si_snr, audio, original)
+    mel = _in_chunks(lambda ours, theirs: mel_distance(ours, theirs, sample_rate), audio, original)
+    chroma = _in_chunks(lambda ours, theirs: chroma_similarity(ours, theirs, sample_rate), audio, original)
+    return [
+        *_figure("SI-SNR, dB", "mean", snr),
+        *_figure("mel L1, dB", "mean", mel),
+        *_figure("chroma cosine to the original", "mean", chroma),
+    ]
+
+
+def table(columns: dict[str, list[Figure]]) -> str:
+    """Columns of figures as one Markdown table, a row per measure."""
+    names = list(dict.fromkeys(figure.name for figures in columns.values() for figure in figures))
+    lines = ["| measure | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for name in names:
+        cells = [next((str(figure) for figure in figures if figure.name == name), "") for figures in columns.values()]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)

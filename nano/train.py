@@ -1,0 +1,122 @@
+"""Train musicgen-nano: `python -m musicgen.training STAGE --work FOLDER`.
+
+Stages: songs, codec, tokens, lm, export, or all of them in this order. Every stage goes on where it
+was stopped, and takes what the stages before it left in the work folder. `--miniature` does it all
+in about a minute, at sizes that only show that it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from musicgen.training.codec import CodecTraining, train_codec
+
+from . import recipes
+from .corpus.captions import vocabulary
+from .corpus.store import NANO_CHROMA, SongStore, render_songs
+from .export import export_model
+from .lm import LMTraining, train_lm
+from .tokens import TokenStore, round_to_half, tokenise_songs
+from .vocabulary import Vocabulary
+
+STAGES = ("songs", "codec", "tokens", "lm", "export")
+MODELS = {"text": "musicgen-nano", "melody": "musicgen-nano-melody"}
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """The work folder, and how large everything is."""
+
+    folder: Path
+    plan: recipes.Plan
+    device: str
+    workers: int
+
+    def songs(self, split: str) -> SongStore:
+        """Rendered songs of a part of the corpus; made where they are missing."""
+        counts = {"train": self.plan.songs, "valid": self.plan.held_out}
+        return render_songs(self.folder / split, split, counts[split], self.plan.seconds, self.workers)
+
+    def codec(self) -> CodecTraining:
+        """The codec, trained to the end."""
+        songs, held_out = self.songs("train"), self.songs("valid")
+        training = CodecTraining(
+            self.plan.codec, self.plan.codec_recipe, songs.first(self.plan.codec_songs), self.device
+        )
+        judged = held_out[: self.plan.judged_songs, : 4 * self.plan.codec.sample_rate]
+        train_codec(training, self.folder / "codec.pt", judged, judge_every=self.plan.judge_every, report=_say)
+        return training
+
+    def tokens(self, split: str) -> TokenStore:
+        """A part of the corpus as codes."""
+        codec = round_to_half(self.codec().codec)
+        return tokenise_songs(codec, self.songs(split), self.folder / "tokens", split)
+
+    def lm(self, kind: str) -> LMTraining:
+        """A language model, trained to the end."""
+        words = Vocabulary(vocabulary())
+        store = self.tokens("train")
+        begin = None
+        for course, recipe in enumerate(self.plan.lm_recipes[kind], start=1):
+            training = LMTraining(self.plan.lms[kind], self.plan.text, recipe, store, words, self.device, begin)
+            checkpoint = self.folder / (f"lm-{kind}.pt" if course == 1 else f"lm-{kind}-{course}.pt")
+            train_lm(training, checkpoint, self.tokens("valid"), judge_every=self.plan.judge_every, report=_say)
+            begin = training.average
+        return training
+
+    def export(self, kind: str) -> None:
+        """A model folder."""
+        training, codec = self.lm(kind), self.codec().codec
+        target = self.folder / "models" / MODELS[kind]
+        if target.exists():
+            _say(f"{target} is there already")
+            return
+        chroma = NANO_CHROMA if kind == "melody" else None
+        words = Vocabulary(vocabulary())
+        export_model(target, training.model.cpu(), codec.cpu(), words, chroma=chroma, seconds=self.plan.seconds)
+        _say(f"wrote {target}")
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(text + "\n")
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m musicgen.training", description=__doc__)
+    parser.add_argument("stage", choices=[*STAGES, "all"])
+    parser.add_argument("--work", type=Path, required=True, help="folder for songs, checkpoints and models (3 GB)")
+    parser.add_argument("--model", choices=[*MODELS, "both"], default="both", help="for the stages lm and export")
+    parser.add_argument("--threads", type=int, default=1, help="processor threads of this process")
+    parser.add_argument("--workers", type=int, default=0, help="other processes that render songs")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--miniature", action="store_true", help="everything tiny")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Command line."""
+    options = _parse(arguments)
+    torch.set_num_threads(options.threads)
+    # Fading sounds end in numbers so small that processors are slow with them.
+    torch.set_flush_denormal(True)
+    plan = recipes.MINIATURE if options.miniature else recipes.NANO
+    shop = Workshop(options.work, plan, options.device, options.workers)
+    kinds = list(MODELS) if options.model == "both" else [options.model]
+    for stage in STAGES if options.stage == "all" else [options.stage]:
+        if stage in ("lm", "export"):
+            for kind in kinds:
+                getattr(shop, stage)(kind)
+        elif stage == "codec":
+            shop.codec()
+        else:
+            for split in ("train", "valid"):
+                getattr(shop, stage)(split)
+
+
+if __name__ == "__main__":
+    main()

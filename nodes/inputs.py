@@ -1,0 +1,225 @@
+"""What arrives on a socket, checked and put into the library's terms: AUDIO, CONDITIONING, tokens, melodies.
+
+Each refusal is one ValueError with what arrived, what is permitted and the way out. Nothing that
+arrives is ever written to: ComfyUI caches and shares it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..musicgen.audio import check_audio
+from ..musicgen.conditioning.condition import TextCondition
+from ..musicgen.conditioning.melody import Melody
+from ..musicgen.conditioning.text import TextEncoder
+from ..musicgen.config import GenerationParams
+from .sockets import (
+    MAX_SECONDS,
+    CodecHandle,
+    MelodyBatch,
+    ModelHandle,
+    StyleBatch,
+    StyleHandle,
+    TextEncoderHandle,
+    Tokens,
+)
+
+
+def read_audio(audio: Any, max_seconds: float = MAX_SECONDS) -> tuple[Tensor, int]:
+    """An AUDIO value -> waveform float32 [B, C, L] with C of 1 or 2, and its sample rate."""
+    if audio is None:
+        raise ValueError(
+            "the audio is None, as of a video without sound; connect a node that gives sound, such as Load Audio."
+        )
+    rate = int(audio["sample_rate"])
+    waveform = check_audio(audio["waveform"], rate, "the audio")
+    if waveform.shape[1] > 2:
+        raise ValueError(
+            f"the audio has {waveform.shape[1]} channels; allowed are 1 and 2, so mix it down to mono or stereo first."
+        )
+    if waveform.shape[2] > max_seconds * rate:
+        raise ValueError(
+            f"the audio is {waveform.shape[2] / rate:.0f} seconds long; allowed are {max_seconds:.0f} seconds, "
+            "so cut it first, for example with Trim Audio Duration."
+        )
+    return waveform, rate
+
+
+def read_conditioning(
+    conditioning: Sequence[Sequence[Any]], model: ModelHandle, batch_size: int
+) -> tuple[TextCondition, ...]:
+    """Native CONDITIONING -> one TextCondition per entry.
+
+    Core nodes change states without their mask: Concat appends rows, ZeroOut leaves ones. So a row
+    counts if its own mask says so (rows beyond the mask do) and if it is not all zeros. Core's own
+    T5 (CLIP Loader of type stable_audio) gives no mask and pads with zeros; its empty prompt is one
+    row, T5's end token, which MusicGen was never shown alone: it is read as no description.
+    """
+    return tuple(_read_entry(states, extra, model, batch_size) for states, extra in conditioning)
+
+
+def _read_entry(states: Tensor, extra: dict[str, Any], model: ModelHandle, batch_size: int) -> TextCondition:
+    width = model.config.lm.text_dim
+    if states.dim() != 3 or states.shape[2] != width:
+        raise ValueError(
+            f"this conditioning has shape {list(states.shape)}; the model {model.name} needs [1, tokens, {width}], "
+            "so make it with the MusicGenTextEncode node (MusicGen Text Encode) of the same model (or, if that is 768, "
+            "with core's T5-base: CLIP Loader of type stable_audio)."
+        )
+    if states.shape[0] not in (1, batch_size):
+        raise ValueError(
+            f"this conditioning holds a batch of {states.shape[0]}; allowed is 1 or the batch size {batch_size}."
+        )
+    states = states.detach().to("cpu", torch.float32)
+    return TextCondition(
+        states,
+        _row_mask(states, extra.get("attention_mask")),
+        strength=float(extra.get("strength", 1.0)),
+        start=float(extra.get("start_percent", 0.0)),
+        end=float(extra.get("end_percent", 1.0)),
+    )
+
+
+def _row_mask(states: Tensor, own: Tensor | None) -> Tensor:
+    mask = (states != 0).any(dim=2)
+    if own is not None:
+        own = own.to("cpu").bool().reshape(-1, own.shape[-1])[:, : states.shape[1]]
+        mask[:, : own.shape[1]] &= own
+    else:
+        mask &= mask.sum(dim=1, keepdim=True) > 1
+    return mask
+
+
+def read_melody(melody: MelodyBatch | None, model: ModelHandle, batch_size: int) -> list[Melody] | None:
+    """MUSICGEN_MELODY -> one melody per batch item, or None."""
+    if melody is None:
+        return None
+    if model.config.chroma is None:
+        raise ValueError(
+            f"the model {model.name} is a text model and cannot follow a melody; "
+            "load a melody model, or disconnect the melody."
+        )
+    if len(melody.items) not in (1, batch_size):
+        raise ValueError(f"{len(melody.items)} melodies arrived; allowed are 1 or the batch size {batch_size}.")
+    return list(melody.items) * (batch_size // len(melody.items))
+
+
+def style_of(model: ModelHandle) -> StyleHandle:
+    """The style conditioner of a model, which must have one."""
+    if model.style is None:
+        raise ValueError(
+            f"the model {model.name} has no style condition and cannot take a style; "
+            "load a style model (facebook/musicgen-style), or disconnect the style."
+        )
+    return model.style
+
+
+def read_style(style: StyleBatch | None, model: ModelHandle, batch_size: int) -> list[Tensor]:
+    """MUSICGEN_STYLE -> tokens [n, dim] per batch item, none without a style."""
+    if style is None:
+        return []
+    own = style_of(model).fingerprint
+    if style.conditioner != own:
+        raise ValueError(
+            f"this style was made with the model {style.model}, whose styles the model {model.name} does not read "
+            f"({style.conditioner} is not {own}); make it with MusicGen Style from the same model."
+        )
+    if len(style.items) not in (1, batch_size):
+        raise ValueError(f"{len(style.items)} styles arrived; allowed are 1 or the batch size {batch_size}.")
+    return list(style.items) * (batch_size // len(style.items))
+
+
+def read_prompt(tokens: Tokens | None, model: ModelHandle, batch_size: int) -> Tensor | None:
+    """MUSICGEN_TOKENS to continue from -> codes [batch_size, K, T], or None."""
+    if tokens is None:
+        return None
+    needed = model.config.num_codebooks
+    _check_tokens(tokens, f"the model {model.name}", needed, model.config.audio_channels, model.codec)
+    codes = tokens["codes"]
+    if codes.shape[0] not in (1, batch_size):
+        raise ValueError(f"the prompt holds {codes.shape[0]} items; allowed are 1 or the batch size {batch_size}.")
+    return codes.expand(batch_size, -1, -1)
+
+
+def read_tokens(tokens: Tokens, codec: CodecHandle) -> Tensor:
+    """MUSICGEN_TOKENS to decode -> codes [B, K, T]."""
+    module = codec.patcher.model
+    owner = f"the codec of {codec.name}"
+    _check_tokens(tokens, owner, module.num_codebooks, module.audio_channels, codec.fingerprint)
+    return tokens["codes"]
+
+
+def check_parts(model: ModelHandle, text_encoder: TextEncoderHandle, codec: CodecHandle) -> None:
+    """Refuse a language model, text encoder and codec that make no whole model together."""
+    module = text_encoder.patcher.model
+    if not isinstance(module, TextEncoder):
+        raise ValueError(
+            f"the text encoder {text_encoder.name} is none of MusicGen Loader, so it cannot be saved; connect the "
+            "loader's own."
+        )
+    if module.width != model.config.lm.text_dim:
+        raise ValueError(
+            f"the text encoder of {text_encoder.name} is {module.width} wide, but the model {model.name} takes "
+            f"{model.config.lm.text_dim}; use model and text encoder of one loader."
+        )
+    if codec.fingerprint != model.codec:
+        raise ValueError(
+            f"the codec of {codec.name} is not that of the model {model.name} ({codec.fingerprint} is not "
+            f"{model.codec}); use model and codec of one loader."
+        )
+
+
+def _check_tokens(tokens: Tokens, owner: str, num_codebooks: int, channels: int, fingerprint: str) -> None:
+    found = tokens["codes"].shape[1]
+    if found != num_codebooks:
+        raise ValueError(
+            f"these tokens of {tokens['model']} have {found} codebooks ({_layout(tokens['audio_channels'])}), but "
+            f"{owner} works with {num_codebooks} ({_layout(channels)}); use tokens, model and codec of one loader."
+        )
+    if tokens["codec"] != fingerprint:
+        raise ValueError(
+            f"these tokens belong to the codec of {tokens['model']}, which is not {owner} "
+            f"({tokens['codec']} is not {fingerprint}); use tokens, model and codec of one loader."
+        )
+
+
+def sampled_tokens(codes: Tensor, model: ModelHandle, params: GenerationParams) -> Tokens:
+    """Codes that a model sampled -> MUSICGEN_TOKENS."""
+    config = model.config
+    return Tokens(
+        codes=codes,
+        frame_rate=config.frame_rate,
+        sample_rate=config.sample_rate,
+        audio_channels=config.audio_channels,
+        card=config.card,
+        codec=model.codec,
+        model=model.name,
+        num_samples=None,
+        pattern=params.pattern,
+        seed=params.seed,
+    )
+
+
+def encoded_tokens(codes: Tensor, codec: CodecHandle, num_samples: int) -> Tokens:
+    """Codes of a recording of num_samples at the codec's rate -> MUSICGEN_TOKENS."""
+    module = codec.patcher.model
+    return Tokens(
+        codes=codes,
+        frame_rate=module.frame_rate,
+        sample_rate=module.sample_rate,
+        audio_channels=module.audio_channels,
+        card=module.config.card,
+        codec=codec.fingerprint,
+        model=codec.name,
+        num_samples=num_samples,
+        pattern=None,
+        seed=None,
+    )
+
+
+def _layout(channels: int) -> str:
+    return "stereo" if channels == 2 else "mono"

@@ -1,0 +1,107 @@
+"""What travels on this pack's own sockets: the socket types and the small objects on them.
+
+Handles hold a ComfyUI ModelPatcher, never a bare module, so that the host may move the weights.
+Nothing here computes; `edges.py` checks what arrives on a socket.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..musicgen.conditioning.melody import Melody
+from ..musicgen.config import ModelConfig
+
+ModelSocket = io.Custom("MUSICGEN_MODEL")
+TextEncoderSocket = io.Custom("MUSICGEN_TEXT_ENCODER")
+CodecSocket = io.Custom("MUSICGEN_CODEC")
+MelodySocket = io.Custom("MUSICGEN_MELODY")
+StyleSocket = io.Custom("MUSICGEN_STYLE")
+TokensSocket = io.Custom("MUSICGEN_TOKENS")
+
+CATEGORY = "audio/MusicGen"
+MAX_SECONDS = 3600.0
+"""Longest sound that the nodes make, encode and decode; beside the sound itself none of that takes more memory."""
+MAX_HEARD_SECONDS = 300.0
+"""Longest recording that a melody or a style is heard in; it is analysed as a whole."""
+
+
+@dataclass(frozen=True)
+class StyleHandle:
+    """What a style model hears a recording with. fingerprint: identity of its codebooks."""
+
+    patcher: Any
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class ModelHandle:
+    """A language model: on MUSICGEN_MODEL. codec: fingerprint of the codec whose codes it speaks.
+
+    style: of a style model, else None.
+    """
+
+    patcher: Any
+    config: ModelConfig
+    codec: str
+    name: str
+    style: StyleHandle | None = None
+
+
+@dataclass(frozen=True)
+class TextEncoderHandle:
+    """A T5 encoder with its tokenizer: on MUSICGEN_TEXT_ENCODER."""
+
+    patcher: Any
+    name: str
+
+
+@dataclass(frozen=True)
+class CodecHandle:
+    """An EnCodec model: on MUSICGEN_CODEC. fingerprint: identity of its codebooks."""
+
+    patcher: Any
+    fingerprint: str
+    name: str
+
+
+@dataclass(frozen=True)
+class MelodyBatch:
+    """One melody per batch item: on MUSICGEN_MELODY."""
+
+    items: tuple[Melody, ...]
+
+
+@dataclass(frozen=True)
+class StyleBatch:
+    """Style tokens [n, dim] per batch item: on MUSICGEN_STYLE.
+
+    conditioner: fingerprint of what made them. model: name of the model that it belongs to.
+    """
+
+    items: tuple[Tensor, ...]
+    conditioner: str
+    model: str
+
+
+class Tokens(TypedDict):
+    """Codes and what is needed to read them: on MUSICGEN_TOKENS.
+
+    codes: int64 [B, K, T] on the CPU. codec: fingerprint of the codec they belong to. model: name of
+    the model they come from. num_samples: exact length of the sound, None for all of its frames.
+    pattern and seed: how they were sampled, None where they were encoded from a recording.
+    """
+
+    codes: Tensor
+    frame_rate: int
+    sample_rate: int
+    audio_channels: int
+    card: int
+    codec: str
+    model: str
+    num_samples: int | None
+    pattern: str | None
+    seed: int | None

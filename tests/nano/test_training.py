@@ -1,0 +1,321 @@
+"""Training in miniature: losses fall, a killed run goes on exactly, what is exported is loaded."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from musicgen import GenerationParams, load_model
+from musicgen.conditioning.text import load_tokenizer
+from musicgen.training.codec import CodecTraining, train_codec
+from musicgen.training.losses import codes_cross_entropy, mel_distance, si_snr
+from musicgen.training.resume import load_checkpoint, save_checkpoint
+from nano import recipes
+from nano import study as patterns
+from nano.corpus.captions import vocabulary
+from nano.corpus.composer import TEMPI
+from nano.lm import LMTraining
+from nano.networks import TextAndCodes
+from nano.train import Workshop, main
+from nano.vocabulary import UNKNOWN_ID, Vocabulary
+from tests.conftest import ROOT
+
+PLAN = recipes.MINIATURE
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A work folder after a whole miniature training."""
+    folder = tmp_path_factory.mktemp("work")
+    threads = torch.get_num_threads()
+    main(["all", "--work", str(folder), "--miniature", "--device", "cpu"])
+    torch.set_num_threads(threads)
+    torch.set_flush_denormal(False)
+    return folder
+
+
+@pytest.fixture
+def shop(work):
+    return Workshop(work, PLAN, "cpu", 0)
+
+
+def codec_training(shop, **changes) -> CodecTraining:
+    return CodecTraining(PLAN.codec, replace(PLAN.codec_recipe, **changes), shop.songs("train"))
+
+
+def lm_training(shop, kind, **changes) -> LMTraining:
+    recipe = replace(PLAN.lm_recipes[kind][0], **changes)
+    return LMTraining(PLAN.lms[kind], PLAN.text, recipe, shop.tokens("train"), Vocabulary(vocabulary()))
+
+
+def test_the_codec_s_loss_falls(shop):
+    training = codec_training(shop, autoencoder_steps=10_000)
+    losses = [training.step() for _ in range(40)]
+    assert np.mean(losses[-8:]) < 0.9 * np.mean(losses[:8])
+
+
+@pytest.mark.parametrize("kind", ["text", "melody"])
+def test_the_language_model_s_loss_falls(shop, kind):
+    training = lm_training(shop, kind)
+    losses = [float(training.step().mean()) for _ in range(40)]
+    assert losses[0] == pytest.approx(np.log(PLAN.codec.card), rel=0.1)
+    assert np.mean(losses[-5:]) < losses[0] - 0.2
+
+
+@pytest.mark.parametrize("make", [codec_training, lambda s: lm_training(s, "text"), lambda s: lm_training(s, "melody")])
+def test_a_training_goes_on_from_its_checkpoint_exactly(shop, make, tmp_path):
+    straight = make(shop)
+    straight.step_number = 28
+    for _ in range(3):
+        straight.step()
+    save_checkpoint(tmp_path / "x.pt", straight.state())
+    expected = [straight.step() for _ in range(3)]
+    resumed = make(shop)
+    resumed.restore(load_checkpoint(tmp_path / "x.pt", resumed.settings()))
+    for value in expected:
+        assert torch.equal(torch.as_tensor(resumed.step()), torch.as_tensor(value))
+
+
+def test_a_killed_training_ends_with_the_same_weights(work, shop, tmp_path):
+    """kill -9 in the middle, then the same command again."""
+    script = f"""
+import sys, torch
+sys.path.insert(0, {str(ROOT)!r})
+from pathlib import Path
+from musicgen.training import codec
+from nano import recipes
+from nano.train import Workshop
+torch.set_num_threads(1)
+shop = Workshop(Path({str(work)!r}), recipes.MINIATURE, "cpu", 0)
+plan = recipes.MINIATURE
+songs = shop.songs("train")
+training = codec.CodecTraining(plan.codec, plan.codec_recipe, songs)
+codec.train_codec(training, Path(sys.argv[1]), songs[:2, :16000], every_seconds=0.0, judge_every=1000)
+"""
+    command = [sys.executable, "-c", script]
+    straight, killed = tmp_path / "straight.pt", tmp_path / "killed.pt"
+    subprocess.run([*command, str(straight)], check=True, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([*command, str(killed)], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not killed.is_file() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.3)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    subprocess.run([*command, str(killed)], check=True, stderr=subprocess.DEVNULL)
+    first, second = (torch.load(path, weights_only=True) for path in (straight, killed))
+    assert first["step"] == second["step"] == PLAN.codec_recipe.steps
+    assert all(torch.equal(first["codec"][name], second["codec"][name]) for name in first["codec"])
+
+
+@pytest.mark.parametrize("melody", [False, True])
+def test_a_model_that_begins_with_induction_foresees_repeats_untrained(melody):
+    kind = "melody" if melody else "text"
+    config = recipes.NANO.lms[kind]
+    rng = torch.Generator().manual_seed(0)
+    bar = torch.randint(config.card, (4, 4, 60), generator=rng)
+    codes = bar.repeat(1, 1, 2)
+    text = torch.tensor([[5, 9, 1]]).expand(4, 3)
+    chroma = torch.zeros(4, 157, 12) if melody else None
+
+    def loss(induction: bool) -> list[float]:
+        model = TextAndCodes(config, recipes.NANO.text, 20, torch.Generator().manual_seed(1), induction=induction)
+        with torch.no_grad():
+            logits, *_ = model(codes[:, :, :-1], text, text > 0, chroma)
+        each = torch.nn.functional.cross_entropy(logits.flatten(0, 2), codes[:, :, 1:].flatten(), reduction="none")
+        each = each.view(4, 4, -1).mean(dim=(0, 1))
+        return [float(each[:55].mean()), float(each[65:].mean())]
+
+    assert abs(loss(False)[0] - loss(False)[1]) < 0.1
+    assert loss(True)[1] < loss(True)[0] - 0.3
+
+
+def test_induction_needs_two_layers_and_four_heads():
+    config = replace(PLAN.lms["text"], num_heads=2)
+    with pytest.raises(ValueError, match="2 layers of 2 heads"):
+        TextAndCodes(config, PLAN.text, 20, torch.Generator(), induction=True)
+
+
+def test_clips_grow_longer_in_the_phases_of_a_training(shop):
+    training = lm_training(shop, "text")
+    assert training.batches.draw(0).codes.shape == (2, 4, 50)
+    assert training.batches.draw(PLAN.lm_recipes["text"][0].steps - 1).codes.shape == (2, 4, 100)
+
+
+def test_the_text_encoder_learns_whether_there_are_drums(shop):
+    training = lm_training(shop, "text", text_first=(60, 16), warmup=5)
+    untaught = training.model.labels.weight.clone()
+    first = lm_training(shop, "text", text_first=(1, 16), warmup=5).teach_text()
+    assert training.teach_text() < 0.7 * first
+    assert not torch.equal(untaught, training.model.labels.weight)
+
+
+def test_a_blind_clip_is_told_by_its_text_alone(shop):
+    training = lm_training(shop, "text")
+    batch, other = training.batches.draw(0), training.batches.draw(1)
+    changed = replace(batch, codes=(batch.codes + other.codes[:, :, :50]) % PLAN.codec.card)
+
+    for share in (0.0, 1.0):
+        training = lm_training(shop, "text", blind=share)
+        here, there = (training.losses(each, torch.Generator().manual_seed(0))[1] for each in (batch, changed))
+        assert torch.equal(here, there) == (share == 1.0)
+
+
+def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path):
+    path = tmp_path / "x.pt"
+    assert load_checkpoint(path, {}) is None
+    path.write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match="not a readable checkpoint"):
+        load_checkpoint(path, {})
+    save_checkpoint(path, {"recipe": {"steps": 3, "seed": 1}, "step": 0})
+    with pytest.raises(ValueError, match="other settings \\(steps\\)"):
+        load_checkpoint(path, {"steps": 4, "seed": 1})
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["musicgen-nano", "musicgen-nano-melody"])
+def test_an_exported_model_is_loaded_and_makes_the_codes_that_transformers_makes(work, name):
+    transformers = pytest.importorskip("transformers")
+    folder, prompt = work / "models" / name, "A Happy rock song with zithers, in c major"
+    m = load_model(folder)
+    codes = m.generate([prompt], GenerationParams(duration=0.4, use_sampling=False))
+    assert m.decode(codes).shape == (1, 1, 6400)
+    kind = transformers.MusicgenMelodyForConditionalGeneration if "melody" in name else None
+    model = (kind or transformers.MusicgenForConditionalGeneration).from_pretrained(folder).float().eval()
+    seen = []
+    decode = model.audio_encoder.decode
+    model.audio_encoder.decode = lambda c, *rest, **named: (seen.append(c), decode(c, *rest, **named))[1]
+    tokens = m.text_encoder.tokenizer([prompt], return_tensors="pt")
+    model.generate(**tokens, do_sample=False, guidance_scale=3.0, max_new_tokens=20 + 3)
+    assert torch.equal(seen[0][0], codes)
+
+
+def test_the_exported_melody_model_says_how_it_hears(work):
+    m = load_model(work / "models" / "musicgen-nano-melody")
+    assert (m.config.chroma.sample_rate, m.config.chroma.n_fft, m.config.chroma.hop_length) == (16000, 4096, 1024)
+
+
+def test_training_sees_the_conditions_as_inference_does(work, shop):
+    """The padded batch of training gives the logits that the engine gives row by row."""
+    from musicgen.conditioning.condition import TextCondition
+    from musicgen.conditioning.fuser import fuse
+    from musicgen.decoding.engine import FullDecoder
+
+    m = load_model(work / "models" / "musicgen-nano-melody")
+    training = lm_training(shop, "melody")
+    nothing = np.zeros(2, dtype=bool)
+    batch = training.batches.make(
+        np.array([0, 1]),
+        [0, 0],
+        50,
+        ["pop", "a sad song with drums, flute and bass"],
+        nothing,
+        nothing,
+        None,
+    )
+    model = training.model.eval()
+    sequence = torch.full((2, 4, 5), PLAN.codec.card)
+    with torch.no_grad():
+        logits = model(sequence, batch.text, batch.text_mask, batch.chroma)[0][:, :, -1]
+        states = model.t5(input_ids=batch.text, attention_mask=(batch.text != 0).long()).last_hidden_state
+        for row in range(2):
+            keep = batch.text_mask[row]
+            conditions = fuse(
+                model.lm,
+                [TextCondition(states[row : row + 1, keep], keep[keep][None])],
+                1,
+                torch.device("cpu"),
+                led=[True],
+                chroma=[batch.chroma[row]],
+                chroma_config=m.config.chroma,
+            )
+            alone = FullDecoder(model.lm, conditions, torch.device("cpu")).next_logits(sequence[row : row + 1], 5)
+            torch.testing.assert_close(alone[0, 0], logits[row], atol=1e-4, rtol=0)
+
+
+def test_the_tokenizer_survives_its_file_and_knows_other_spellings(tmp_path):
+    words = Vocabulary(vocabulary())
+    words.tokenizer.save_pretrained(tmp_path)
+    loaded = load_tokenizer(tmp_path)
+
+    def meaning(text: str) -> list[str]:
+        ids = loaded(text)["input_ids"]
+        assert ids == words.tokenizer(text)["input_ids"]
+        return [words.pieces[words.fold[i]] for i in ids]
+
+    assert meaning("A HAPPY Pop song, at 120 bpm") == meaning("a happy pop song, at 125 bpm")
+    assert meaning("a pop song, D  Minor") == meaning("a pop song, d minor")
+    unknown = words.pieces[UNKNOWN_ID]
+    assert set(meaning("coffee zymurgy \u65e5\u672c")) == {unknown, "</s>"}
+    assert unknown not in meaning("hip hop with electric bass, key of f minor, bpm: 94")
+    assert all(f"\u2581{tempo}" in words.pieces for tempo in TEMPI.values())
+
+
+def test_si_snr_and_mel_distance_on_signals_whose_figures_are_known():
+    t = torch.arange(16000) / 16000
+    tone, noise = torch.sin(2 * torch.pi * 440 * t)[None], torch.cos(2 * torch.pi * 440 * t)[None]
+    assert float(si_snr(tone + 0.1 * noise, tone)) == pytest.approx(20.0, abs=0.05)
+    assert float(si_snr(3 * tone, tone)) > 60
+    assert float(mel_distance(tone, tone, 16000)) == 0.0
+    loud = torch.randn(1, 16000, generator=torch.Generator().manual_seed(0)) * 0.1
+    assert float(mel_distance(loud * 2, loud, 16000)) == pytest.approx(6.02, abs=0.01)
+
+
+def test_the_cross_entropy_counts_only_cells_that_hold_a_code():
+    logits = torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(0))
+    targets = torch.randint(7, (2, 3, 5))
+    weights = torch.zeros(3, 5)
+    weights[:, 2] = 1.0
+    targets[:, :, 0] = 7
+    reference = torch.nn.functional.cross_entropy(logits[:, 1, 2], targets[:, 1, 2])
+    torch.testing.assert_close(codes_cross_entropy(logits, targets, weights)[1], reference)
+    weights[:, 3] = 3.0
+    targets[:] = 0
+    a, b = (-logits.log_softmax(-1)[:, 1, column, 0].mean() for column in (2, 3))
+    torch.testing.assert_close(codes_cross_entropy(logits, targets, weights)[1], (a + 3 * b) / 4)
+
+
+def test_rendering_takes_up_where_it_stopped(work, shop):
+    files = {path: path.stat().st_mtime_ns for path in (work / "train").iterdir()}
+    assert shop.songs("train").shape == (PLAN.songs, 160000)
+    assert {path: path.stat().st_mtime_ns for path in (work / "train").iterdir()} == files
+
+
+def test_an_interrupted_codec_training_is_taken_up_by_the_command(work, shop):
+    """All stages are done, so the command finds nothing to do."""
+    training = codec_training(shop)
+    train_codec(training, work / "codec.pt", shop.songs("valid")[:1, :16000])
+    assert training.step_number == PLAN.codec_recipe.steps
+
+
+def test_the_pattern_study_trains_and_measures_each_pattern_once(work, capsys):
+    arguments = [
+        "--work",
+        str(work),
+        "--miniature",
+        "--device",
+        "cpu",
+        "--patterns",
+        "delay",
+        "flatten",
+        "--seeds",
+        "1",
+    ]
+    tables = []
+    for _ in range(2):
+        patterns.main(arguments)
+        tables.append(capsys.readouterr().out)
+    torch.set_flush_denormal(False)
+    assert tables[0] == tables[1]
+    rows = [line.split(" | ") for line in tables[0].splitlines()[2:]]
+    assert [row[0] for row in rows] == ["| delay", "| flatten"]
+    assert float(rows[1][2]) > 3.5 * float(rows[0][2])
+    assert all(0.0 <= float(row[6]) <= 1.0 and float(row[5]) > 0 for row in rows)
