@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ..config import ChromaConfig
-from ..decoding.engine import Conditions
 from ..lm.language_model import LMModel
+from ..lm.rows import Conditions
 from .condition import TextCondition
 from .melody import fit_length, null_chroma
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..lm.cache import CrossCache, KVCache
 from ..lm.language_model import LMModel
+from ..lm.rows import Conditions, Rows
 from .sampling import sample_codes
 
 UNKNOWN = -1
@@ -25,30 +26,8 @@ _CHECK_EVERY = 50
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """Condition tensors of all rows. Rows stand group by group: row = group x batch + item.
-
-    groups: how many conditions each item is decoded under at once (guidance has two).
-    cross `[r, n, dim]` with cross_mask bool `[r, n]`, True = counts: cross-attention models; the rows
-    beyond r, or all without it, have the null condition.
-    prefix `[rows, p, dim]`, each row's prefix_lengths last entries count: prepend models.
-    """
-
-    groups: int
-    cross: Tensor | None = None
-    cross_mask: Tensor | None = None
-    prefix: Tensor | None = None
-    prefix_lengths: Tensor | None = None
-
-    @property
-    def prefix_size(self) -> int:
-        """p, the longest prefix."""
-        return 0 if self.prefix is None else self.prefix.shape[1]
-
-
-@dataclass(frozen=True)
 class SamplingParams:
-    """How codes are drawn; see :func:`musicgen.sampling.sample_codes`."""
+    """How codes are drawn; see :func:`sample_codes`."""
 
     temperature: float
     top_k: int
@@ -61,39 +40,6 @@ class Decoder(Protocol):
     def next_logits(self, sequence: Tensor, step: int) -> Tensor:
         """Logits `[groups, B, K, card]` of column `step` of sequence `[B, K, S]`, from all columns before it."""
         ...
-
-
-class Rows:
-    """Positions and masks of rows whose prefixes differ in length; shorter prefixes are padded on the left."""
-
-    def __init__(self, conditions: Conditions, device: torch.device) -> None:
-        self.size = conditions.prefix_size
-        lengths = conditions.prefix_lengths
-        self.pads: Tensor | None = None
-        if lengths is not None and bool((lengths != self.size).any()):
-            self.pads = (self.size - lengths).to(device)
-
-    def positions(self, first: int, last: int, device: torch.device) -> Tensor:
-        """Positions of the buffer's places first to last: a padded row starts counting at its own prefix."""
-        places = torch.arange(first, last, device=device)
-        return places if self.pads is None else (places - self.pads[:, None]).clamp_min(0)
-
-    def mask(self, first: int, last: int, device: torch.device) -> Tensor | None:
-        """Which of the keys 0 to last the places from first on may see; None: simply those before them."""
-        if self.pads is None:
-            return None
-        keys = torch.arange(last, device=device)
-        queries = torch.arange(first, last, device=device)[:, None]
-        causal = (keys <= queries) & (keys >= self.pads[:, None, None])
-        # A place of padding sees itself, so that its softmax is over something.
-        return (causal | (keys == queries))[:, None]
-
-    def at(self, place: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the one place in a tensor `[1]`: its position in each row, and which of the places `keys` it may see."""
-        seen = keys <= place
-        if self.pads is None:
-            return place, seen[None, None, None]
-        return (place - self.pads[:, None]).clamp_min(0), (seen & (keys >= self.pads[:, None]))[:, None, None]
 
 
 class CachedDecoder:
@@ -190,22 +136,34 @@ def decode_sequence(
     finite = torch.ones((), dtype=torch.bool, device=sequence.device)
     last = sequence.shape[2] - 1
     for step in range(first_step, last + 1):
-        logits = guide(decoder.next_logits(sequence, step), step)
-        finite &= torch.isfinite(logits).all()
+        logits = guide(decoder.next_logits(sequence, step), step)  # [B, K, card]
+        drawn = None if noise is None else noise().to(logits.device)
+        sequence[:, :, step] = fill_column(sequence[:, :, step], logits, drawn, sampling, finite)
         if step == last or (step - first_step) % _CHECK_EVERY == 0:
             require_finite(finite)
-        drawn = sample_codes(
-            logits,
-            None if noise is None else noise().to(logits.device),
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-        )
-        column = sequence[:, :, step]
-        sequence[:, :, step] = torch.where(column == UNKNOWN, drawn, column)
         if on_step is not None:
             on_step(step)
     return sequence
+
+
+def fill_column(
+    column: Tensor, logits: Tensor, noise: Tensor | None, sampling: SamplingParams, finite: Tensor
+) -> Tensor:
+    """Draw the unknown cells of one column: the body that every decoding loop shares.
+
+    Args:
+        column: int64 `[B, K]`, UNKNOWN where a code is to be drawn.
+        logits: guided, `[B, K, card]`.
+        noise: Exp(1) numbers `[B, K, card]`, or None to take the likeliest codes.
+        sampling: how codes are drawn.
+        finite: bool scalar; set to False in place where a logit is NaN or infinite.
+
+    Returns:
+        The filled column, int64 `[B, K]`.
+    """
+    finite.logical_and_(torch.isfinite(logits).all())
+    drawn = sample_codes(logits, noise, temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p)
+    return torch.where(column == UNKNOWN, drawn, column)
 
 
 def require_first_column(first_step: int) -> None:

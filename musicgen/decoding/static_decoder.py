@@ -20,19 +20,17 @@ from torch import Tensor
 
 from ..lm.cache import StaticKVCache
 from ..lm.language_model import LMModel
+from ..lm.rows import Conditions, Rows
 from .cuda_graph import Backend, GraphedFunction
 from .engine import (
-    UNKNOWN,
-    Conditions,
-    Rows,
     SamplingParams,
     by_group,
     cross_caches,
     embed_columns,
+    fill_column,
     require_finite,
     require_first_column,
 )
-from .sampling import sample_codes
 
 BUCKET = 256
 BLOCK = 32
@@ -135,16 +133,9 @@ class StaticDecoder:
         mask = _additive(seen, self.lm.dtype)
         logits = by_group(self.lm(hidden, positions, 1, mask, self._caches, self._cross), self.conditions.groups)
         guided = self._guide(logits, column)
-        self._finite.logical_and_(torch.isfinite(guided).all())
-        drawn = sample_codes(
-            guided,
-            noise[0] if noise else None,
-            temperature=self.sampling.temperature,
-            top_k=self.sampling.top_k,
-            top_p=self.sampling.top_p,
-        )
-        known = self.sequence.index_select(2, column)[:, :, 0]
-        self.sequence.index_copy_(2, column, torch.where(known == UNKNOWN, drawn, known)[:, :, None])
+        known = self.sequence.index_select(2, column)[:, :, 0]  # [B, K]
+        filled = fill_column(known, guided, noise[0] if noise else None, self.sampling, self._finite)
+        self.sequence.index_copy_(2, column, filled[:, :, None])
         column.add_(1)
 
     def _noise(self, noise: Callable[[], Tensor] | None, count: int) -> list[tuple[Tensor, ...]]:

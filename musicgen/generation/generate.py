@@ -19,11 +19,12 @@ from ..conditioning.fuser import fuse
 from ..conditioning.melody import Melody
 from ..config import GenerationParams, ModelConfig
 from ..decoding.cuda_graph import Backend, CudaBackend, why_no_graphs
-from ..decoding.engine import UNKNOWN, CachedDecoder, Conditions, FullDecoder, SamplingParams, decode_sequence
+from ..decoding.engine import UNKNOWN, CachedDecoder, FullDecoder, SamplingParams, decode_sequence
 from ..decoding.sampling import exponential_noise
 from ..decoding.static_decoder import BLOCK, StaticDecoder, bucket_of
 from ..decoding.threads import chosen_threads
 from ..lm.language_model import LMModel
+from ..lm.rows import Conditions
 from .guidance import Branches, guidance, plan_branches
 from .patterns import Pattern, named_pattern
 from .windows import Window, plan_windows

@@ -16,7 +16,7 @@ from musicgen import GenerationParams, load_model
 from musicgen.conditioning.condition import TextCondition
 from musicgen.conditioning.fuser import fuse
 from musicgen.conditioning.melody import extract_melody
-from musicgen.decoding import static_decoder
+from musicgen.decoding import engine, static_decoder
 from musicgen.decoding.engine import CachedDecoder, SamplingParams, decode_sequence
 from musicgen.decoding.sampling import exponential_noise
 from musicgen.generation import generate as generation
@@ -141,7 +141,7 @@ def test_a_cancel_leaves_no_graph_behind(step, model, monkeypatch):
 
 def test_logits_that_are_not_finite_are_an_error_within_a_block(model, recorded, monkeypatch):
     m, steps = model("hf-text"), []
-    monkeypatch.setattr(static_decoder, "sample_codes", lambda logits, *_, **__: logits.mul_(torch.nan).argmax(-1) * 0)
+    monkeypatch.setattr(engine, "sample_codes", lambda logits, *_, **__: logits.mul_(torch.nan).argmax(-1) * 0)
     real = m.lm.logits
     monkeypatch.setattr(m.lm, "logits", lambda states: real(states) * torch.nan)
     with pytest.raises(ValueError, match="NaN or infinite"):

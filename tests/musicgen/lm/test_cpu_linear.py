@@ -20,7 +20,7 @@ from musicgen import GenerationParams, MusicGen, load_model
 from musicgen.checkpoints import loading
 from musicgen.checkpoints.loading import load_components
 from musicgen.conditioning.fuser import fuse
-from musicgen.decoding.engine import CachedDecoder, Conditions
+from musicgen.decoding.engine import CachedDecoder
 from musicgen.generation.generate import make_pattern
 from musicgen.lm.cpu_linear import (
     few_rows_product,
@@ -30,6 +30,7 @@ from musicgen.lm.cpu_linear import (
     reads_float16,
     reads_int8,
 )
+from musicgen.lm.rows import Conditions
 from tests.conftest import ROOT
 
 NANO = ROOT / "models" / "musicgen-nano"
