@@ -35,12 +35,14 @@ from torch import Tensor
 
 from models import NAMES, build_lm, random_codec, random_weights, released_config, text_condition
 from musicgen.codec.encodec import EnCodec
-from musicgen.conditioning.condition import TextCondition
 from musicgen.conditioning.fuser import fuse
-from musicgen.config import GenerationParams, ModelConfig
+from musicgen.config import ModelConfig
 from musicgen.decoding.engine import CachedDecoder
-from musicgen.decoding.sampling import exponential_noise, guide, sample_codes
-from musicgen.generation.generate import generate_codes, memory_required, plan_steps
+from musicgen.decoding.sampling import exponential_noise, sample_codes
+from musicgen.generation.generate import generate
+from musicgen.generation.guidance import guide
+from musicgen.generation.params import GenerationParams
+from musicgen.generation.request import Request
 from musicgen.lm.language_model import LMModel
 
 STEPS = 1503
@@ -191,21 +193,20 @@ def whole(options: argparse.Namespace, config: ModelConfig, made: dict[str, Any]
     return rows
 
 
-def condition_of(config: ModelConfig) -> list[TextCondition]:
-    """A description."""
-    return [text_condition(dim=config.lm.text_dim)]
+def request_of(config: ModelConfig, duration: float, batch: int = 1) -> Request:
+    """Ask for so many seconds after a description."""
+    condition = text_condition(dim=config.lm.text_dim)
+    return Request(params=GenerationParams(duration), positive=[condition], batch_size=batch)
 
 
 def piece(
     lm: LMModel, config: ModelConfig, options: argparse.Namespace, duration: float, graphs: bool | None
 ) -> Tensor:
     """Codes of a piece of ours."""
-    return generate_codes(
+    return generate(
         lm,
         config,
-        condition_of(config),
-        GenerationParams(duration),
-        batch_size=options.batch,
+        request_of(config, duration, options.batch),
         device=options.device,
         on_step=ignore,
         use_cuda_graphs=graphs,
@@ -215,7 +216,7 @@ def piece(
 def peer_piece(peer: Any, config: ModelConfig, duration: float) -> None:
     """As many steps of a peer as a piece takes."""
     peer.reset(0)
-    for _ in range(plan_steps(config, GenerationParams(duration))):
+    for _ in range(request_of(config, duration).steps(config)):
         peer.step()
 
 
@@ -233,9 +234,7 @@ def memory_beside_estimate(
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     run()
-    estimate = memory_required(
-        config, condition_of(config), GenerationParams(options.whole), batch_size=options.batch, itemsize=itemsize
-    )
+    estimate = request_of(config, options.whole, options.batch).bytes(config, itemsize)
     return {"peak": torch.cuda.max_memory_allocated() - before, "estimate": estimate}
 
 

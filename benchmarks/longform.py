@@ -33,9 +33,10 @@ import torch
 from measuring import bandwidth, finish, peak_memory
 
 from models import NAMES, random_codec, random_lm, text_condition
-from musicgen.config import GenerationParams, ModelConfig
-from musicgen.generation.generate import StepProgress, generate_codes, make_pattern
-from musicgen.generation.windows import plan_windows
+from musicgen.config import ModelConfig
+from musicgen.generation.generate import StepProgress, generate
+from musicgen.generation.params import GenerationParams
+from musicgen.generation.request import Request
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -45,11 +46,9 @@ def clock_of(device: torch.device) -> Callable[[], float]:
     return time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
 
 
-def window_steps(config: ModelConfig, params: GenerationParams) -> list[int]:
-    """How many columns each window of a piece samples."""
-    windows = plan_windows(params, config.frame_rate, model_window=config.window, model_stride=config.extend_stride)
-    patterns = [make_pattern(config, None, window.num_frames) for window in windows]
-    return [p.num_steps - p.first_step(w.prompt_frames) for p, w in zip(patterns, windows, strict=True)]
+def request_of(config: ModelConfig, params: GenerationParams) -> Request:
+    """Ask for a piece after a description."""
+    return Request(params=params, positive=[text_condition(dim=config.lm.text_dim)])
 
 
 def piece(lm: Any, config: ModelConfig, params: GenerationParams, device: torch.device) -> dict[str, Any]:
@@ -58,16 +57,16 @@ def piece(lm: Any, config: ModelConfig, params: GenerationParams, device: torch.
     A window's first column is its prefill, with what is prepared before it.
     """
     clock = clock_of(device)
-    text, at = text_condition(dim=config.lm.text_dim), [clock()]
+    request, at = request_of(config, params), [clock()]
 
     def on_step(_: StepProgress) -> None:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         at.append(clock())
 
-    codes = generate_codes(lm, config, [text], params, on_step=on_step, device=device)
+    codes = generate(lm, config, request, on_step=on_step, device=device)
     first, prefills, steps = 0, [], []
-    for count in window_steps(config, params):
+    for count in request.step_counts(config):
         prefills.append(at[first + 1] - at[first])
         steps.append((at[first + count] - at[first + 1]) / max(count - 1, 1))
         first += count
@@ -116,7 +115,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
                 found = found if found["seconds"] < best["seconds"] else {**best, **_changed(found)}
             rows[length] = found
     for length, row in rows.items():
-        row["stride"] = stride_seconds(row, window_steps(config, requests[length]))
+        row["stride"] = stride_seconds(row, request_of(config, requests[length]).step_counts(config))
         first = next((other["stride"] for other in rows.values() if other.get("stride")), None)
         row |= {"per_second": row["seconds"] / length, "linear": row["stride"] and row["stride"] / first}
     return list(rows.values())

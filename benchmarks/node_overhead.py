@@ -35,7 +35,8 @@ from measuring import ROOT, finish, spread
 
 from dev.comfy_server import ComfyServer, describe_failure, prepare_base
 from musicgen import GenerationParams, MusicGen, load_model
-from musicgen.generation.generate import generate_codes
+from musicgen.generation.generate import generate
+from musicgen.generation.request import Request
 
 TEXT = "moody lofi hip hop with an electric piano melody, deep bass and laid back drums, 83 bpm, in a minor"
 NODES = {"sample": "MusicGenSampleTokens", "decode": "MusicGenEnCodecDecode"}
@@ -75,10 +76,10 @@ def through_server(server: ComfyServer, nodes: dict[str, Any]) -> dict[str, floa
 
 def through_library(model: MusicGen, params: GenerationParams) -> dict[str, float]:
     """Make the same piece here."""
-    condition = model.text_encoder.encode([TEXT])  # the server keeps this, so it does not count
-
+    # The server keeps the condition, so it does not count.
+    request = Request(params=params, positive=[model.text_encoder.encode([TEXT])])
     busy, began = time.process_time(), time.perf_counter()
-    codes = generate_codes(model.lm, model.config, [condition], params)
+    codes = generate(model.lm, model.config, request)
     sampled = time.perf_counter()
     model.decode(codes)
     ended = time.perf_counter()

@@ -9,8 +9,8 @@ into audio::
 """
 
 from .checkpoints.saving import save_checkpoint
-from .config import GenerationParams
 from .generation.generate import StepProgress
+from .generation.params import GenerationParams
 from .generation.patterns import PATTERN_NAMES
 from .lora.apply import read_lora
 from .model import MusicGen, load_model

@@ -1,7 +1,6 @@
-"""The numbers that describe a model and a request, as frozen dataclasses.
+"""The numbers that describe a model, as frozen dataclasses.
 
-Numbers of a model have no defaults: they come from its checkpoint. Numbers of a request
-(:class:`GenerationParams`) carry the defaults of the MusicGen paper. Nothing here computes.
+They have no defaults, because they come from a checkpoint. Nothing here computes.
 """
 
 from __future__ import annotations
@@ -164,55 +163,3 @@ class ModelConfig:
     def card(self) -> int:
         """Entries in one codebook."""
         return self.lm.card
-
-
-@dataclass(frozen=True)
-class GenerationParams:
-    """One request. The defaults are those of Copet et al. 2023, section 4.
-
-    duration: seconds of total output, a prompt included. cfg_coef: guidance, 1 turns it off.
-    top_p > 0 takes the place of top_k; top_k 0 keeps every code. use_sampling False or
-    temperature 0 takes the likeliest code. seed: item i of a batch draws from seed + i.
-    pattern: a name of `patterns.PATTERN_NAMES`; None means the checkpoint's own. window and
-    extend_stride, in seconds: pieces longer than the window are sampled window after window,
-    each moved on by extend_stride and continuing what the two share; None means the checkpoint's
-    own window (30 s for the released models), moved on by the checkpoint's own share of it (3/5).
-    cfg_coef_beta: with a style, how much more the description weighs than the style alone (double
-    guidance of Rouard et al. 2024, typically 5); None or 1 guides by both together.
-    """
-
-    duration: float
-    cfg_coef: float = 3.0
-    temperature: float = 1.0
-    top_k: int = 250
-    top_p: float = 0.0
-    use_sampling: bool = True
-    seed: int = 0
-    pattern: str | None = None
-    window: float | None = None
-    extend_stride: float | None = None
-    cfg_coef_beta: float | None = None
-
-    def __post_init__(self) -> None:
-        """Raise ValueError where a number is not finite or outside its range."""
-        for name in ("top_k", "seed"):
-            object.__setattr__(self, name, int(getattr(self, name)))
-        self._require("duration", 0.0, math.inf, open_low=True, unit=" seconds")
-        self._require("cfg_coef", -math.inf, math.inf)
-        if self.cfg_coef_beta is not None:
-            self._require("cfg_coef_beta", -math.inf, math.inf)
-        self._require("temperature", 0.0, math.inf)
-        self._require("top_k", 0, math.inf)
-        self._require("top_p", 0.0, 1.0)
-        for name in ("window", "extend_stride"):
-            if getattr(self, name) is not None:
-                self._require(name, 0.0, math.inf, open_low=True, unit=" seconds")
-
-    def _require(self, name: str, low: float, high: float, *, open_low: bool = False, unit: str = "") -> None:
-        value = getattr(self, name)
-        ok = math.isfinite(value) and (low < value if open_low else low <= value) and value <= high
-        if not ok:
-            bound = f"above {low:g}" if open_low else f"at least {low:g}"
-            upper = f" and at most {high:g}" if math.isfinite(high) else ""
-            allowed = f"{bound}{upper}" if math.isfinite(low) else "a finite number"
-            raise ValueError(f"{name} is {value}; allowed is {allowed}{unit}.")

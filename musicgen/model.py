@@ -10,8 +10,10 @@ from torch import Tensor
 
 from .checkpoints.loading import Components, load_components
 from .conditioning.melody import Melody, extract_melody
-from .config import RELEASED_CHROMA, GenerationParams
-from .generation.generate import OnStep, generate_codes
+from .config import RELEASED_CHROMA
+from .generation.generate import OnStep, generate
+from .generation.params import GenerationParams
+from .generation.request import Request
 from .lora.apply import LoRA, merged_lm
 
 
@@ -69,19 +71,16 @@ class MusicGen:
         """
         if isinstance(descriptions, str):
             raise ValueError(f"descriptions is {descriptions!r}; allowed is a list with one description per item.")
-        condition = self.text_encoder.encode(descriptions)
-        return generate_codes(
-            self.lm,
-            self.config,
-            [condition],
-            params,
-            batch_size=len(descriptions),
-            melodies=self._melodies(melody, melody_sample_rate, len(descriptions)),
-            styles=[style] * len(descriptions) if isinstance(style, Tensor) else style or [],
+        batch = len(descriptions)
+        request = Request(
+            params=params,
+            positive=[self.text_encoder.encode(descriptions)],
+            batch_size=batch,
+            melodies=self._melodies(melody, melody_sample_rate, batch),
+            styles=[style] * batch if isinstance(style, Tensor) else style or [],
             prompt=prompt,
-            on_step=on_step,
-            device=self.device,
         )
+        return generate(self.lm, self.config, request, on_step=on_step, device=self.device)
 
     def with_lora(self, lora: LoRA, strength: float = 1.0) -> MusicGen:
         """This model with a LoRA of `read_lora` in it; `self` stays as it is and shares what both have in common."""
@@ -115,9 +114,9 @@ class MusicGen:
 
     def _melodies(
         self, melody: Tensor | Sequence[Tensor | None] | None, sample_rate: int | None, batch: int
-    ) -> list[Melody | None] | None:
+    ) -> list[Melody | None]:
         if melody is None:
-            return None
+            return []
         rate = self.sample_rate if sample_rate is None else sample_rate
         if isinstance(melody, Tensor) and melody.dim() == 3:
             items: list[Tensor | None] = list(melody)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from musicgen.audio import resample
 from musicgen.codec.encodec import EnCodec
-from musicgen.config import GenerationParams
+from musicgen.generation.params import GenerationParams
 from musicgen.model import MusicGen
 from musicgen.training.resume import Progress
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from musicgen.config import GenerationParams
 from musicgen.evaluation.frechet import Clap, frechet_distance
 from musicgen.evaluation.rhythm import log_mel
+from musicgen.generation.params import GenerationParams
 from musicgen.images import spectrogram_image
 from musicgen.model import MusicGen, load_model
 from musicgen.training.resume import Progress

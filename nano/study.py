@@ -20,8 +20,9 @@ from typing import Any
 
 import torch
 
-from musicgen.config import GenerationParams, LMConfig
+from musicgen.config import LMConfig
 from musicgen.evaluation.frechet import frechet_distance
+from musicgen.generation.params import GenerationParams
 from musicgen.generation.patterns import named_pattern
 from musicgen.model import load_model
 from musicgen.training.codec import CodecRecipe

@@ -16,7 +16,8 @@ from ..musicgen.audio import check_audio
 from ..musicgen.conditioning.condition import TextCondition
 from ..musicgen.conditioning.melody import Melody
 from ..musicgen.conditioning.text import TextEncoder
-from ..musicgen.config import GenerationParams
+from ..musicgen.generation.params import GenerationParams
+from ..musicgen.generation.request import Request
 from .sockets import (
     MAX_SECONDS,
     CodecHandle,
@@ -47,6 +48,29 @@ def read_audio(audio: Any, max_seconds: float = MAX_SECONDS) -> tuple[Tensor, in
             "so cut it first, for example with Trim Audio Duration."
         )
     return waveform, rate
+
+
+def read_request(
+    model: ModelHandle,
+    params: GenerationParams,
+    batch_size: int,
+    *,
+    positive: Sequence[Sequence[Any]],
+    negative: Sequence[Sequence[Any]] | None,
+    melody: MelodyBatch | None,
+    style: StyleBatch | None,
+    prompt: Tokens | None,
+) -> Request:
+    """Everything that arrives at the sampler -> one request that fits the model."""
+    return Request(
+        params=params,
+        positive=read_conditioning(positive, model, batch_size),
+        negative=read_conditioning(negative or [], model, batch_size),
+        batch_size=batch_size,
+        melodies=read_melody(melody, model, batch_size),
+        styles=read_style(style, model, batch_size),
+        prompt=read_prompt(prompt, model, batch_size),
+    )
 
 
 def read_conditioning(
@@ -94,10 +118,10 @@ def _row_mask(states: Tensor, own: Tensor | None) -> Tensor:
     return mask
 
 
-def read_melody(melody: MelodyBatch | None, model: ModelHandle, batch_size: int) -> list[Melody] | None:
-    """MUSICGEN_MELODY -> one melody per batch item, or None."""
+def read_melody(melody: MelodyBatch | None, model: ModelHandle, batch_size: int) -> list[Melody]:
+    """MUSICGEN_MELODY -> one melody per batch item, none without a melody."""
     if melody is None:
-        return None
+        return []
     if model.config.chroma is None:
         raise ValueError(
             f"the model {model.name} is a text model and cannot follow a melody; "

@@ -6,14 +6,15 @@ from functools import partial
 from typing import Any
 
 from comfy_api.latest import io
+from torch import Tensor
 
-from ..musicgen.conditioning.condition import TextCondition
-from ..musicgen.config import GenerationParams
-from ..musicgen.generation.generate import generate_codes, memory_required, plan_steps
+from ..musicgen.generation.generate import generate
+from ..musicgen.generation.params import GenerationParams
 from ..musicgen.generation.patterns import PATTERN_NAMES, trained_pattern_name
+from ..musicgen.generation.request import Request
 from ..musicgen.images import codes_image
 from . import host
-from .inputs import read_conditioning, read_melody, read_prompt, read_style, sampled_tokens
+from .inputs import read_request, sampled_tokens
 from .sockets import (
     CATEGORY,
     MAX_SECONDS,
@@ -80,20 +81,11 @@ class MusicGenSampleTokens(io.ComfyNode):
             pattern=None if pattern == AUTO else pattern,
             cfg_coef_beta=cfg_coef_beta,
         )
-        conditions = [read_conditioning(c, model, batch_size) for c in (positive, negative or [])]
-        request: dict[str, Any] = {
-            "negative": conditions[1],
-            "batch_size": batch_size,
-            "melodies": read_melody(melody, model, batch_size),
-            "styles": read_style(style, model, batch_size),
-            "prompt": read_prompt(prompt, model, batch_size),
-        }
-        request["on_step"] = _reporter(model, params, request["prompt"])
+        request = read_request(
+            model, params, batch_size, positive=positive, negative=negative, melody=melody, style=style, prompt=prompt
+        )
         _warn_of_foreign_pattern(model, params.pattern, cls.hidden.unique_id)
-        memory = _memory(model, params, conditions[0], request)
-        with host.on_device(model.patcher, memory_required=memory) as device:
-            request["use_cuda_graphs"] = host.may_record(model.patcher)
-            codes = generate_codes(model.patcher.model, model.config, conditions[0], params, device=device, **request)
+        codes = _sample(model, request)
         return io.NodeOutput(sampled_tokens(codes, model, params))
 
 
@@ -218,29 +210,17 @@ def _optional_sockets() -> list[io.Input]:
     ]
 
 
-def _reporter(model: ModelHandle, params: GenerationParams, prompt: Any) -> host.StepReporter:
-    steps = plan_steps(model.config, params, 0 if prompt is None else prompt.shape[2])
-    return host.StepReporter(steps, partial(_draw_first, card=model.config.card))
+def _sample(model: ModelHandle, request: Request) -> Tensor:
+    """Codes of a request, with the weights and the memory from the host."""
+    lm, config = model.patcher.model, model.config
+    report = host.StepReporter(request.steps(config), partial(_draw_first, card=config.card))
+    with host.on_device(model.patcher, memory_required=request.bytes(config, lm.dtype.itemsize)) as device:
+        graphs = host.may_record(model.patcher)
+        return generate(lm, config, request, on_step=report, device=device, use_cuda_graphs=graphs)
 
 
-def _draw_first(codes: Any, card: int) -> Any:
+def _draw_first(codes: Tensor, card: int) -> Tensor:
     return codes_image(codes[0], card)
-
-
-def _memory(
-    model: ModelHandle, params: GenerationParams, positive: tuple[TextCondition, ...], request: dict[str, Any]
-) -> int:
-    return memory_required(
-        model.config,
-        positive,
-        params,
-        negative=request["negative"],
-        batch_size=request["batch_size"],
-        melody=request["melodies"] is not None,
-        style_tokens=max((len(tokens) for tokens in request["styles"]), default=0),
-        prompt_frames=0 if request["prompt"] is None else request["prompt"].shape[2],
-        itemsize=model.patcher.model.dtype.itemsize,
-    )
 
 
 def _warn_of_foreign_pattern(model: ModelHandle, pattern: str | None, node_id: str | None) -> None:

@@ -1,11 +1,20 @@
-"""What a text condition is, wherever it comes from: T5 here, or another encoder of the same width."""
+"""The two kinds of condition: a text, and a lead that stands before the text.
+
+A text may come from T5 here or from another encoder of the same width. A lead is a melody, a style,
+or whatever a later model prepends; the fuser, guidance and the memory estimate know only the
+protocol :class:`Lead`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
+import torch
 from torch import Tensor
+
+from ..lm.language_model import LMModel
 
 
 @dataclass(frozen=True)
@@ -47,3 +56,34 @@ class TextCondition:
         index = 0 if self.states.shape[0] == 1 else index
         keep = self.mask[index].bool()
         return self.states[index][keep] if bool(keep.any()) else None
+
+
+class Lead(Protocol):
+    """One batch item's rows before its text, in a model that prepends its conditions."""
+
+    @property
+    def is_null(self) -> bool:
+        """Whether the request gave nothing, so that only the null rows are left."""
+        ...
+
+    @property
+    def acts_alone(self) -> bool:
+        """Whether it goes on where no description acts, and double guidance can weigh the description against it."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """Number of rows, null rows likewise."""
+        ...
+
+    def rows(self, lm: LMModel, device: torch.device) -> Tensor:
+        """Project to `[size, dim]`."""
+        ...
+
+    def null_rows(self, lm: LMModel, device: torch.device) -> Tensor:
+        """Project the null condition of this kind to `[size, dim]`."""
+        ...
+
+    def during(self, first: int, num_frames: int, frame_rate: int) -> Lead:
+        """Return the lead of one window of a long piece, which begins at frame `first`."""
+        ...

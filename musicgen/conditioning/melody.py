@@ -7,7 +7,7 @@ not the recording. Source separation is left to whoever prepares the sound.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..audio import check_audio, resample
 from ..config import RELEASED_CHROMA, ChromaConfig
+from ..lm.language_model import LMModel
 
 _LOWEST_A = 27.5
 
@@ -40,6 +41,43 @@ class Melody:
         """Chroma `[F, 12]` of a stretch of the waveform, which repeats without end."""
         index = (torch.arange(num_samples) + first_sample) % self.waveform.shape[0]
         return chroma_of(self.waveform[index], self.config)
+
+
+@dataclass(frozen=True)
+class MelodyLead:
+    """The chroma that a melody model's rows begin with: a :class:`Lead`; melody None leaves the null chroma."""
+
+    config: ChromaConfig
+    melody: Melody | None = None
+    acts_alone = False
+
+    @property
+    def is_null(self) -> bool:
+        """Whether there is no melody."""
+        return self.melody is None
+
+    @property
+    def size(self) -> int:
+        """Frames of the prefix."""
+        return self.config.chroma_length
+
+    def rows(self, lm: LMModel, device: torch.device) -> Tensor:
+        """Project the melody's chroma, repeated or cut, to `[chroma_length, dim]`."""
+        if self.melody is None:
+            return self.null_rows(lm, device)
+        return lm.project_melody(fit_length(self.melody.chroma, self.size)[None].to(device))[0]
+
+    def null_rows(self, lm: LMModel, device: torch.device) -> Tensor:
+        """Project the chroma of no melody to `[chroma_length, dim]`."""
+        return lm.project_melody(null_chroma(self.config)[None].to(device))[0]
+
+    def during(self, first: int, num_frames: int, frame_rate: int) -> MelodyLead:
+        """Let the melody go on from window to window by its waveform, which repeats without end."""
+        if self.melody is None:
+            return self
+        rate = self.config.sample_rate
+        chroma = self.melody.window(first * rate // frame_rate, num_frames * rate // frame_rate)
+        return replace(self, melody=replace(self.melody, chroma=chroma))
 
 
 def chroma_filter_bank(config: ChromaConfig) -> Tensor:

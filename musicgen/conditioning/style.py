@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,9 +21,45 @@ from torch import Tensor, nn
 from ..audio import check_audio, resample
 from ..codec.encodec import EnCodec
 from ..config import StyleConfig
+from ..lm.language_model import LMModel
 from ..lm.transformer import Transformer
 
 _BYTES_PER_SAMPLE = 1000  # of MERT's first layers; measured at the released width, 700 to 920
+
+
+@dataclass(frozen=True)
+class StyleLead:
+    """The tokens `[n, style_dim]` that a style model's rows begin with: a :class:`Lead`; None leaves one zero row.
+
+    A style is encoded once and stays the same through all windows of a long piece.
+    """
+
+    tokens: Tensor | None = None
+    acts_alone = True
+
+    @property
+    def is_null(self) -> bool:
+        """Whether there is no style."""
+        return self.tokens is None
+
+    @property
+    def size(self) -> int:
+        """Number of tokens; without a style one zero row takes their place."""
+        return 1 if self.tokens is None else len(self.tokens)
+
+    def rows(self, lm: LMModel, device: torch.device) -> Tensor:
+        """Project the tokens to `[n, dim]`."""
+        if self.tokens is None:
+            return self.null_rows(lm, device)
+        return lm.project_style(self.tokens.to(device)[None])[0]
+
+    def null_rows(self, lm: LMModel, device: torch.device) -> Tensor:
+        """Return zeros `[n, dim]`: training dropped the style after its projection."""
+        return torch.zeros(self.size, lm.config.dim, device=device, dtype=lm.dtype)
+
+    def during(self, first: int, num_frames: int, frame_rate: int) -> StyleLead:
+        """Return the style itself, for every window."""
+        return self
 
 
 class StyleConditioner(nn.Module):

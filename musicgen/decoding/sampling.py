@@ -1,4 +1,4 @@
-"""From logits to codes: guidance, filtering, drawing. Pure functions.
+"""From logits to codes: filtering and drawing. Pure functions.
 
 Randomness comes in as an argument, so that the eager engine, a captured graph and the slow
 reference draw the same codes from the same logits.
@@ -10,11 +10,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-
-
-def guide(conditional: Tensor, unconditional: Tensor, cfg_coef: float) -> Tensor:
-    """Classifier-free guidance (Ho and Salimans 2022) on raw logits of any shape."""
-    return unconditional + (conditional - unconditional) * cfg_coef
 
 
 def exponential_noise(generators: Sequence[torch.Generator], num_codebooks: int, card: int) -> Tensor:

@@ -12,58 +12,60 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..conditioning.condition import TextCondition
-from ..config import GenerationParams
-from ..decoding.sampling import guide
+from ..conditioning.condition import Lead, TextCondition
+from .params import GenerationParams
+
+
+def guide(conditional: Tensor, unconditional: Tensor, cfg_coef: float) -> Tensor:
+    """Apply classifier-free guidance (Ho and Salimans 2022) to raw logits of any shape.
+
+    >>> guide(torch.tensor([2.0, 0.0]), torch.tensor([1.0, 1.0]), 3.0)
+    tensor([ 4., -2.])
+    """
+    return unconditional + (conditional - unconditional) * cfg_coef
 
 
 @dataclass(frozen=True)
 class Branches:
-    """The condition groups of one request, in row order: positives, the style alone, negatives, the null one."""
+    """The condition groups of one request, in row order: positives, the lead alone, negatives, the null one."""
 
     positive: tuple[TextCondition, ...]
     negative: tuple[TextCondition, ...]
     with_null: bool
-    with_style_alone: bool = False
+    with_lead_alone: bool = False
 
     @property
     def groups(self) -> list[TextCondition | None]:
         """A condition per group, None where there is no text."""
-        alone = [None] * self.with_style_alone
+        alone = [None] * self.with_lead_alone
         return [*self.positive, *alone, *self.negative, *[None] * self.with_null]
 
     @property
     def led(self) -> list[bool]:
-        """Which groups hear the melody or the style."""
-        count = len(self.positive) + self.with_style_alone
+        """Which groups get the item's lead, and not its null rows."""
+        count = len(self.positive) + self.with_lead_alone
         return [index < count for index in range(len(self.groups))]
-
-    def select(self, items: Sequence[int]) -> Branches:
-        """The branches of some batch items alone."""
-        chosen = [tuple(c.select(items) for c in group) for group in (self.positive, self.negative)]
-        return Branches(chosen[0], chosen[1], self.with_null, self.with_style_alone)
 
 
 def plan_branches(
     positive: Sequence[TextCondition],
     negative: Sequence[TextCondition],
     params: GenerationParams,
-    *,
-    melody: bool = False,
-    style: bool = False,
+    leads: Sequence[Lead] = (),
 ) -> Branches:
-    """Which groups are worth decoding: without guidance, or against itself, one branch is enough."""
+    """Choose the groups that are worth decoding: without guidance, or against itself, one branch is enough."""
     if not positive:
         raise ValueError("no condition was given; give at least one, an empty description for none.")
+    led = any(not lead.is_null for lead in leads)
     no_text = all(not bool(c.mask.any()) for c in positive)
     gaps = any(c.has_gaps for c in positive)
-    # A style goes on where no description acts.
-    alone = style and (gaps or not (no_text or params.cfg_coef_beta in (None, 1.0)))
+    # Such a lead goes on where no description acts.
+    alone = led and any(lead.acts_alone for lead in leads)
+    alone = alone and (gaps or not (no_text or params.cfg_coef_beta in (None, 1.0)))
     gaps = gaps and not alone
     if params.cfg_coef == 1.0:
         return Branches(tuple(positive), (), gaps, alone)
-    unconditional = no_text and not melody and not style
-    needs_null = gaps or any(c.has_gaps for c in negative) or not (negative or unconditional)
+    needs_null = gaps or any(c.has_gaps for c in negative) or not (negative or (no_text and not led))
     return Branches(tuple(positive), tuple(negative), needs_null, alone)
 
 
@@ -104,14 +106,14 @@ def guidance(
     style alone, and what comes of it away from the null condition.
     """
     first = len(branches.positive)
-    second = first + branches.with_style_alone
+    second = first + branches.with_lead_alone
     positive = _Mixer(branches.positive, shares, device)
     negative = _Mixer(branches.negative, shares, device) if branches.negative else None
     cfg_coef, beta = params.cfg_coef, params.cfg_coef_beta
 
     def apply(logits: Tensor, step: int | Tensor) -> Tensor:
         null = logits[-1] if branches.with_null else None
-        alone = logits[first] if branches.with_style_alone else None
+        alone = logits[first] if branches.with_lead_alone else None
         conditional = positive(logits[:first], step, null if alone is None else alone)
         if alone is not None and beta is not None:
             conditional = guide(conditional, alone, beta)

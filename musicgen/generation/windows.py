@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..config import GenerationParams
+from .params import GenerationParams
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,12 @@ import torch
 
 from musicgen import GenerationParams
 from musicgen.conditioning.fuser import fuse
-from musicgen.conditioning.melody import chroma_filter_bank, extract_melody
+from musicgen.conditioning.melody import MelodyLead, chroma_filter_bank, extract_melody
 from musicgen.config import RELEASED_CHROMA
 from musicgen.decoding.engine import CachedDecoder, FullDecoder
-from musicgen.generation.generate import generate_codes
+from musicgen.generation.generate import generate
 from musicgen.generation.patterns import named_pattern
+from musicgen.generation.request import Request
 
 PROMPTS = ("a calm piano melody with soft drums", "rock")
 KINDS = ("text", "melody", "stereo")
@@ -40,15 +41,14 @@ def teacher_forced_logits(lm, conditions, sequence, decoder_type):
 def test_logits_and_null_logits_are_the_reference_s(kind, item, with_melody, decoder_type, model, tensors, sweep):
     golden, m = tensors(kind), model(f"hf-{kind}")
     condition = m.text_encoder.encode([PROMPTS[item]])
-    chroma = [extract_melody(sweep[0], 32000).chroma] if with_melody else [None]
+    melody = extract_melody(sweep[0], 32000) if with_melody else None
     conditions = fuse(
         m.lm,
         [condition, None],
         1,
         torch.device("cpu"),
         led=[True, False],
-        chroma=chroma,
-        chroma_config=m.config.chroma,
+        leads=[] if m.config.chroma is None else [MelodyLead(m.config.chroma, melody)],
     )
     pattern = named_pattern(None, golden["tf.codes"].shape[-1], m.config.delays)
     sequence = pattern.build_sequence(golden["tf.codes"].long(), m.config.card)
@@ -145,7 +145,9 @@ def test_sampled_codes_are_the_reference_s_given_its_noise(kind, name, changes, 
         return torch.empty(m.num_codebooks, m.config.card).exponential_(generator=generator)[None]
 
     condition = m.text_encoder.encode([PROMPTS[0]])
-    codes = generate_codes(m.lm, m.config, [condition], GenerationParams(duration=0.4, **changes), noise=noise)
+    codes = generate(
+        m.lm, m.config, Request(positive=[condition], params=GenerationParams(duration=0.4, **changes)), noise=noise
+    )
     assert torch.equal(codes, tensors(kind)[f"sampled.{name}.tokens"].long())
 
 

@@ -10,9 +10,10 @@ import torch
 
 from musicgen import GenerationParams
 from musicgen.conditioning.fuser import fuse
-from musicgen.conditioning.style import cut_excerpt
+from musicgen.conditioning.style import StyleLead, cut_excerpt
 from musicgen.decoding.engine import CachedDecoder, FullDecoder
-from musicgen.generation.generate import generate_codes
+from musicgen.generation.generate import generate
+from musicgen.generation.request import Request
 
 from .test_golden import teacher_forced_logits
 
@@ -58,7 +59,9 @@ def test_logits_with_text_and_style_with_style_alone_and_with_nothing_are_the_re
     style_model, golden, tokens, decoder_type
 ):
     condition, lm = style_model.text_encoder.encode([PROMPT]), style_model.lm
-    conditions = fuse(lm, [condition, None, None], 1, torch.device("cpu"), led=[True, True, False], styles=[tokens])
+    conditions = fuse(
+        lm, [condition, None, None], 1, torch.device("cpu"), led=[True, True, False], leads=[StyleLead(tokens)]
+    )
     logits = teacher_forced_logits(lm, conditions, golden["tf.sequence"].long(), decoder_type)
     torch.testing.assert_close(logits, golden["tf.logits.cond_style_null"], atol=1e-4, rtol=0)
 
@@ -71,5 +74,7 @@ def test_greedy_codes_are_the_reference_s(style_model, golden, tokens, name, bet
     condition = style_model.text_encoder.encode([PROMPT])
     params = GenerationParams(duration=0.4, use_sampling=False, cfg_coef_beta=beta)
     styles = [tokens] if with_style else []
-    codes = generate_codes(style_model.lm, style_model.config, [condition], params, styles=styles, slow=slow)
+    codes = generate(
+        style_model.lm, style_model.config, Request(positive=[condition], params=params, styles=styles), slow=slow
+    )
     assert torch.equal(codes, golden[f"greedy.{name}.tokens"].long())

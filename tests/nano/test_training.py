@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from musicgen import GenerationParams, load_model
+from musicgen.conditioning.melody import Melody, MelodyLead
 from musicgen.conditioning.text import load_tokenizer
 from musicgen.training.codec import CodecTraining, train_codec
 from musicgen.training.losses import codes_cross_entropy, mel_distance, si_snr
@@ -234,8 +235,7 @@ def test_training_sees_the_conditions_as_inference_does(work, shop):
                 1,
                 torch.device("cpu"),
                 led=[True],
-                chroma=[batch.chroma[row]],
-                chroma_config=m.config.chroma,
+                leads=[MelodyLead(m.config.chroma, Melody(batch.chroma[row], torch.zeros(0), m.config.chroma))],
             )
             alone = FullDecoder(model.lm, conditions, torch.device("cpu")).next_logits(sequence[row : row + 1], 5)
             torch.testing.assert_close(alone[0, 0], logits[row], atol=1e-4, rtol=0)

@@ -45,9 +45,9 @@ def test_a_recording_of_any_rate_is_continued(encode, sample, run, load):
 
 def test_a_long_sound_moves_on_by_two_seconds_of_its_ten(encode, sample, load):
     windows = importlib.import_module(f"{PACK}.musicgen.generation.windows")
-    config = importlib.import_module(f"{PACK}.musicgen.config")
+    params = importlib.import_module(f"{PACK}.musicgen.generation.params")
     c = load("audiogen").model.config
-    plan = windows.plan_windows(config.GenerationParams(13.0), 50, model_window=c.window, model_stride=c.extend_stride)
+    plan = windows.plan_windows(params.GenerationParams(13.0), 50, model_window=c.window, model_stride=c.extend_stride)
     assert [(w.first, w.num_frames, w.prompt_frames) for w in plan] == [(0, 500, 0), (100, 500, 400), (200, 450, 400)]
     tokens = sample(encode("rain", "audiogen"), "audiogen", duration=10.5)
     assert tokens["codes"].shape == (1, 4, 525)

@@ -7,11 +7,13 @@ and its melody is not compared.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from musicgen import GenerationParams, load_model
-from musicgen.conditioning.melody import extract_melody
+from musicgen.conditioning.melody import MelodyLead, extract_melody
 from musicgen.config import RELEASED_CHROMA
 from tests import tiny_models
 from tests.conftest import GOLDEN
@@ -108,7 +110,8 @@ def test_logits_of_melody_models_are_those_of_transformers(tmp_path, sweep):
 
     model = save_random("melody", tmp_path / "random")
     m = load_model(tmp_path / "random")
-    chroma = extract_melody(sweep[0], 32000, RELEASED_CHROMA).chroma
+    melody = extract_melody(sweep[0], 32000, RELEASED_CHROMA)
+    chroma = melody.chroma
     tokens = m.text_encoder.tokenizer([TEXT], return_tensors="pt")
     sequence = torch.full((1, 4, 3), tiny_models.CARD)
     with torch.no_grad():
@@ -121,8 +124,7 @@ def test_logits_of_melody_models_are_those_of_transformers(tmp_path, sweep):
             1,
             torch.device("cpu"),
             led=[True],
-            chroma=[torch.cat([chroma] * 5)[:235]],
-            chroma_config=m.config.chroma,
+            leads=[MelodyLead(m.config.chroma, replace(melody, chroma=torch.cat([chroma] * 5)[:235]))],
         )
         logits = FullDecoder(m.lm, conditions, torch.device("cpu")).next_logits(sequence, 3)[0]
     torch.testing.assert_close(logits, reference, atol=1e-4, rtol=0)

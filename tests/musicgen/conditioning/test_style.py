@@ -15,13 +15,15 @@ from musicgen.audio import resample
 from musicgen.checkpoints.loading import load_mert, open_checkpoint
 from musicgen.checkpoints.parts.mert import find_mert
 from musicgen.conditioning.condition import TextCondition
-from musicgen.conditioning.style import StyleConditioner, cut_excerpt
-from musicgen.generation.generate import generate_codes, memory_required
+from musicgen.conditioning.style import StyleConditioner, StyleLead, cut_excerpt
+from musicgen.generation.generate import generate
 from musicgen.generation.guidance import guidance, plan_branches
+from musicgen.generation.request import Request
 from tests.conftest import GOLDEN
 from tests.tiny import write_mert
 
 RATE = 32000
+LEAD = StyleLead(torch.zeros(15, 64))
 
 
 def recording(seconds: float = 6.0, rate: int = RATE, pitch: float = 220.0) -> torch.Tensor:
@@ -39,8 +41,8 @@ def text(m, words="a calm piano melody", **changes):
     return TextCondition(condition.states, condition.mask, **changes)
 
 
-def generate(m, params, *positive, styles=(), **more):
-    return generate_codes(m.lm, m.config, list(positive), params, styles=styles, **more)
+def sample(m, params, *positive, styles=(), **more):
+    return generate(m.lm, m.config, Request(positive=list(positive), params=params, styles=styles, **more))
 
 
 @pytest.fixture
@@ -148,14 +150,14 @@ def test_double_guidance_is_its_formula(style_model):
     """u + gamma (s + beta (c - s) - u), rows in the order c, s, u; with a negative n, that takes the place of u."""
     c, s, u, n = torch.randn(4, 1, 4, 64, generator=torch.Generator().manual_seed(0))
     double, shares = request(cfg_coef=3.0, cfg_coef_beta=5.0), torch.zeros(4, 1)
-    branches = plan_branches([text(style_model)], (), double, style=True)
+    branches = plan_branches([text(style_model)], (), double, [LEAD])
     made = guidance(branches, shares, double, torch.device("cpu"))(torch.stack([c, s, u]), 0)
     torch.testing.assert_close(made, u + 3.0 * (s + 5.0 * (c - s) - u))
-    branches = plan_branches([text(style_model)], [text(style_model, "noise")], double, style=True)
+    branches = plan_branches([text(style_model)], [text(style_model, "noise")], double, [LEAD])
     made = guidance(branches, shares, double, torch.device("cpu"))(torch.stack([c, s, n]), 0)
     torch.testing.assert_close(made, n + 3.0 * (s + 5.0 * (c - s) - n))
     alone = request(cfg_coef=1.0, cfg_coef_beta=5.0)
-    branches = plan_branches([text(style_model)], (), alone, style=True)
+    branches = plan_branches([text(style_model)], (), alone, [LEAD])
     made = guidance(branches, shares, alone, torch.device("cpu"))(torch.stack([c, s]), 0)
     torch.testing.assert_close(made, s + 5.0 * (c - s))
 
@@ -164,7 +166,7 @@ def test_double_guidance_is_its_formula(style_model):
 def test_where_no_description_acts_the_style_acts_alone(style_model, beta):
     c, s, u = torch.randn(3, 1, 4, 64, generator=torch.Generator().manual_seed(0))
     half, params = text(style_model, end=0.5), request(cfg_coef=3.0, cfg_coef_beta=beta)
-    branches = plan_branches([half], (), params, style=True)
+    branches = plan_branches([half], (), params, [LEAD])
     early_and_late = torch.tensor([[0.2, 0.8]]).expand(4, 2)
     apply = guidance(branches, early_and_late, params, torch.device("cpu"))
     early, late = (apply(torch.stack([c, s, u]), step) for step in (0, 1))
@@ -177,7 +179,7 @@ def test_only_the_branches_that_count_are_decoded(style_model):
     away = text(style_model, "noise")
 
     def led(positive, *, negative=(), style=True, **changes):
-        return plan_branches([positive], negative, request(**changes), style=style).led
+        return plan_branches([positive], negative, request(**changes), [LEAD if style else StyleLead()]).led
 
     assert led(whole) == [True, False]
     assert led(whole, cfg_coef_beta=5.0) == [True, True, False]
@@ -222,14 +224,15 @@ def test_a_prompt_and_a_negative_go_together_with_a_style(style_model, tokens):
     positive, away = text(style_model), text(style_model, "noise")
     double = request(cfg_coef_beta=3.0)
     assert not torch.equal(
-        generate(style_model, double, positive, styles=[tokens], negative=[away]),
-        generate(style_model, double, positive, styles=[tokens]),
+        sample(style_model, double, positive, styles=[tokens], negative=[away]),
+        sample(style_model, double, positive, styles=[tokens]),
     )
 
 
 def test_memory_counts_the_style_s_tokens_and_the_third_branch(style_model):
     def bytes_of(tokens, **changes):
-        return memory_required(style_model.config, [text(style_model)], request(**changes), style_tokens=tokens)
+        styles = [torch.zeros(tokens, 64)] if tokens else ()
+        return Request(positive=[text(style_model)], params=request(**changes), styles=styles).bytes(style_model.config)
 
     assert bytes_of(0) < bytes_of(15) < bytes_of(15, cfg_coef_beta=5.0)
     assert bytes_of(0) == bytes_of(0, cfg_coef_beta=5.0)

@@ -9,7 +9,8 @@ from musicgen import PATTERN_NAMES, GenerationParams, load_model
 from musicgen.conditioning.fuser import fuse
 from musicgen.conditioning.melody import extract_melody
 from musicgen.decoding.engine import UNKNOWN, CachedDecoder, SamplingParams, decode_sequence
-from musicgen.generation.generate import generate_codes
+from musicgen.generation.generate import generate
+from musicgen.generation.request import Request
 from musicgen.lm.cache import KVCache
 from musicgen.lm.transformer import sinusoidal_positions
 
@@ -21,15 +22,17 @@ def params(frames=16, **changes):
 
 
 def run(m, texts, request, *, slow=False, melodies=None, prompt=None, negative=None):
-    return generate_codes(
+    return generate(
         m.lm,
         m.config,
-        [m.text_encoder.encode(texts)],
-        request,
-        negative=[m.text_encoder.encode(negative)] if negative else (),
-        batch_size=len(texts),
-        melodies=melodies,
-        prompt=prompt,
+        Request(
+            positive=[m.text_encoder.encode(texts)],
+            params=request,
+            negative=[m.text_encoder.encode(negative)] if negative else (),
+            batch_size=len(texts),
+            melodies=melodies or (),
+            prompt=prompt,
+        ),
         slow=slow,
     )
 

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musicgen.decoding.sampling import exponential_noise, guide, sample_codes
+from musicgen.decoding.sampling import exponential_noise, sample_codes
+from musicgen.generation.guidance import guide
 
 
 def logits_and_noise(seed: int, rows=(2, 3), card=32):

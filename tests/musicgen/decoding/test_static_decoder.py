@@ -15,12 +15,13 @@ import torch
 from musicgen import GenerationParams, load_model
 from musicgen.conditioning.condition import TextCondition
 from musicgen.conditioning.fuser import fuse
-from musicgen.conditioning.melody import extract_melody
+from musicgen.conditioning.melody import MelodyLead, extract_melody
 from musicgen.decoding import engine, static_decoder
 from musicgen.decoding.engine import CachedDecoder, SamplingParams, decode_sequence
 from musicgen.decoding.sampling import exponential_noise
 from musicgen.generation import generate as generation
-from musicgen.generation.generate import generate_codes, plan_steps
+from musicgen.generation.generate import generate
+from musicgen.generation.request import Request
 from tests.conftest import PROMPTS
 from tests.recording import CPU, Breaking, Cancelled, StandIn
 
@@ -34,7 +35,7 @@ def recorded(monkeypatch) -> Callable[..., tuple[torch.Tensor, StandIn]]:
         with monkeypatch.context() as patch:
             patch.setattr(generation, "why_no_graphs", lambda device: None)
             patch.setattr(generation, "CudaBackend", lambda device: stand_in)
-            codes = generate_codes(*args, **options)
+            codes = generate(*args, **options)
         assert stand_in.closed and (stand_in.refused is None or options.get("use_cuda_graphs") is False)
         return codes, stand_in
 
@@ -45,8 +46,8 @@ def sine(seconds: float, pitch: float = 440.0) -> torch.Tensor:
     return 0.3 * torch.sin(torch.arange(int(seconds * 32000)) * (2 * torch.pi * pitch / 32000))[None]
 
 
-def request(model, kind: str) -> tuple[list[TextCondition], dict]:
-    """Conditions and options, one kind of request each."""
+def fields_of(model, kind: str) -> tuple[list[TextCondition], dict]:
+    """Positive conditions and further fields of a request of each kind."""
     encode = model.text_encoder.encode
     both = encode(list(PROMPTS))
     if kind == "padded":
@@ -71,13 +72,13 @@ def request(model, kind: str) -> tuple[list[TextCondition], dict]:
 @pytest.mark.parametrize("kind", ["plain", "padded", "negative", "schedule", "prompt"])
 def test_recorded_steps_give_the_codes_of_the_engine(name, kind, model, recorded):
     m = model(name)
-    conditions, options = request(m, kind)
+    conditions, options = fields_of(m, kind)
     if m.config.chroma is not None and kind in ("plain", "prompt"):
         melody = extract_melody(sine(1.0), 32000, m.config.chroma)
         options["melodies"] = [melody] * options.get("batch_size", 1)
     params = GenerationParams(1.0, seed=7)
-    plain = generate_codes(m.lm, m.config, conditions, params, **options)
-    codes, stand_in = recorded(m.lm, m.config, conditions, params, **options)
+    plain = generate(m.lm, m.config, Request(positive=conditions, params=params, **options))
+    codes, stand_in = recorded(m.lm, m.config, Request(positive=conditions, params=params, **options))
     assert torch.equal(codes, plain)
     assert stand_in.replayed > 30
 
@@ -88,8 +89,8 @@ def test_every_pattern_and_way_of_drawing_is_the_same(pattern, sampling, model, 
     m = model("hf-text")
     params = GenerationParams(0.5, pattern=pattern, seed=3, **sampling)
     condition = [m.text_encoder.encode([PROMPTS[0]])]
-    codes, _ = recorded(m.lm, m.config, condition, params)
-    assert torch.equal(codes, generate_codes(m.lm, m.config, condition, params))
+    codes, _ = recorded(m.lm, m.config, Request(positive=condition, params=params))
+    assert torch.equal(codes, generate(m.lm, m.config, Request(positive=condition, params=params)))
 
 
 def test_a_style_and_double_guidance_are_the_same(style_model, recorded):
@@ -97,8 +98,8 @@ def test_a_style_and_double_guidance_are_the_same(style_model, recorded):
     style = m.encode_style(sine(6.0), 32000, seed=1)
     params = GenerationParams(0.5, seed=3, cfg_coef_beta=5.0)
     condition = [m.text_encoder.encode([PROMPTS[0]])]
-    codes, _ = recorded(m.lm, m.config, condition, params, styles=[style])
-    assert torch.equal(codes, generate_codes(m.lm, m.config, condition, params, styles=[style]))
+    codes, _ = recorded(m.lm, m.config, Request(positive=condition, params=params, styles=[style]))
+    assert torch.equal(codes, generate(m.lm, m.config, Request(positive=condition, params=params, styles=[style])))
 
 
 def test_buckets_of_the_cache_and_windows_change_nothing(model, recorded, monkeypatch):
@@ -106,8 +107,8 @@ def test_buckets_of_the_cache_and_windows_change_nothing(model, recorded, monkey
     m = model("hf-melody")
     condition = [m.text_encoder.encode([PROMPTS[0]])]
     params = GenerationParams(3.0, seed=3, window=1.2, extend_stride=0.7)
-    codes, stand_in = recorded(m.lm, m.config, condition, params)
-    assert torch.equal(codes, generate_codes(m.lm, m.config, condition, params))
+    codes, stand_in = recorded(m.lm, m.config, Request(positive=condition, params=params))
+    assert torch.equal(codes, generate(m.lm, m.config, Request(positive=condition, params=params)))
     assert stand_in.recorded > 8 and stand_in.warmed == stand_in.recorded
 
 
@@ -118,7 +119,12 @@ def test_early_steps_see_a_small_part_of_the_cache():
 def test_every_step_is_reported_and_a_snapshot_shows_what_is_there(model, recorded):
     m, seen = model("hf-text"), []
     condition = [m.text_encoder.encode([PROMPTS[0]])]
-    recorded(m.lm, m.config, condition, GenerationParams(1.0), on_step=lambda p: seen.append((p.step, p.codes())))
+    recorded(
+        m.lm,
+        m.config,
+        Request(positive=condition, params=GenerationParams(1.0)),
+        on_step=lambda p: seen.append((p.step, p.codes())),
+    )
     assert [step for step, _ in seen] == list(range(1, 54))
     known = [int((codes >= 0).sum()) for _, codes in seen]
     assert known == sorted(known) and known[-1] == 4 * 50
@@ -135,7 +141,12 @@ def test_a_cancel_leaves_no_graph_behind(step, model, monkeypatch):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        generate_codes(m.lm, m.config, [m.text_encoder.encode(["x"])], GenerationParams(1.0), on_step=cancel)
+        generate(
+            m.lm,
+            m.config,
+            Request(positive=[m.text_encoder.encode(["x"])], params=GenerationParams(1.0)),
+            on_step=cancel,
+        )
     assert stand_in.closed
 
 
@@ -148,8 +159,7 @@ def test_logits_that_are_not_finite_are_an_error_within_a_block(model, recorded,
         recorded(
             m.lm,
             m.config,
-            [m.text_encoder.encode(["x"])],
-            GenerationParams(2.0),
+            Request(positive=[m.text_encoder.encode(["x"])], params=GenerationParams(2.0)),
             on_step=lambda p: steps.append(p.step),
         )
     assert len(steps) == static_decoder.BLOCK
@@ -159,7 +169,7 @@ def test_graphs_that_are_asked_for_where_they_cannot_be_are_refused(model):
     m = model("hf-text")
     condition = [m.text_encoder.encode(["x"])]
     with pytest.raises(ValueError, match="use_cuda_graphs is True, but CUDA graphs are for CUDA devices"):
-        generate_codes(m.lm, m.config, condition, GenerationParams(1.0), use_cuda_graphs=True)
+        generate(m.lm, m.config, Request(positive=condition, params=GenerationParams(1.0)), use_cuda_graphs=True)
 
 
 @pytest.mark.parametrize(
@@ -187,11 +197,11 @@ def test_a_run_whose_recording_fails_gives_the_same_codes_and_says_so_once(model
     m, backend = model("hf-melody"), Breaking(RuntimeError("out of memory"))
     condition = [m.text_encoder.encode([PROMPTS[0]])]
     params = GenerationParams(3.0, seed=3, window=1.2, extend_stride=0.7)
-    plain = generate_codes(m.lm, m.config, condition, params)
+    plain = generate(m.lm, m.config, Request(positive=condition, params=params))
     monkeypatch.setattr(generation, "why_no_graphs", lambda device: None)
     monkeypatch.setattr(generation, "CudaBackend", lambda device: backend)
     monkeypatch.setattr(static_decoder, "BUCKET", 16)
-    assert torch.equal(generate_codes(m.lm, m.config, condition, params), plain)
+    assert torch.equal(generate(m.lm, m.config, Request(positive=condition, params=params)), plain)
     assert backend.tried == caplog.text.count("goes on without CUDA graphs") == 1 and backend.closed
 
 
@@ -203,8 +213,10 @@ def test_in_half_precision_recorded_steps_draw_what_the_same_steps_draw_one_by_o
     m = load_model(checkpoint_copy(name), dtype=dtype)
     condition = [m.text_encoder.encode([*PROMPTS, "a"])]
     params = GenerationParams(1.0, seed=3)
-    codes, stand_in = recorded(m.lm, m.config, condition, params, batch_size=3)
-    direct, other = recorded(m.lm, m.config, condition, params, batch_size=3, use_cuda_graphs=False)
+    codes, stand_in = recorded(m.lm, m.config, Request(positive=condition, params=params, batch_size=3))
+    direct, other = recorded(
+        m.lm, m.config, Request(positive=condition, params=params, batch_size=3), use_cuda_graphs=False
+    )
     assert torch.equal(codes, direct)
     # Texts of different length are decoded apart, one after the other.
     assert stand_in.recorded > 1 and other.recorded == other.warmed == 0
@@ -218,7 +230,9 @@ def test_logits_differ_from_the_engine_s_by_rounding_alone(dtype, tolerance, che
     is eight times the rounding of one number."""
     m = load_model(checkpoint_copy("hf-melody"), dtype=dtype)
     columns = torch.randint(0, m.config.card, (2, 4, 300), generator=torch.Generator().manual_seed(3))
-    conditions = fuse(m.lm, [m.text_encoder.encode(list(PROMPTS))], 2, CPU, led=[False], chroma_config=m.config.chroma)
+    conditions = fuse(
+        m.lm, [m.text_encoder.encode(list(PROMPTS))], 2, CPU, led=[False], leads=[MelodyLead(m.config.chroma)] * 2
+    )
     sampling, seen = SamplingParams(1.0, 0, 0.0), ([], [])
     guides = [lambda logits, step, kept=kept: kept.append(logits[0].clone()) or logits[0] for kept in seen]
     with torch.no_grad():
@@ -245,7 +259,7 @@ def test_a_run_s_buffers_are_gone_with_it_without_a_collection(model, recorded, 
     condition = [m.text_encoder.encode(["x"])]
     gc.disable()
     try:
-        recorded(m.lm, m.config, condition, GenerationParams(0.5))
+        recorded(m.lm, m.config, Request(positive=condition, params=GenerationParams(0.5)))
         assert len(held) == 2 and not any(ref() for ref in held[:1]) and held[1]() is None
     finally:
         gc.enable()
@@ -261,7 +275,9 @@ def test_noise_is_drawn_step_by_step_and_no_more_of_it_than_there_are_steps(mode
 
     condition = [m.text_encoder.encode(["x"])]
     params = GenerationParams(1.0)
-    codes, _ = recorded(m.lm, m.config, condition, params, noise=noise)
-    assert len(drawn) == plan_steps(m.config, params) > static_decoder.BLOCK
+    codes, _ = recorded(m.lm, m.config, Request(positive=condition, params=params), noise=noise)
+    assert len(drawn) == Request(positive=condition, params=params).steps(m.config) > static_decoder.BLOCK
     again = iter(drawn)
-    assert torch.equal(codes, generate_codes(m.lm, m.config, condition, params, noise=lambda: next(again)))
+    assert torch.equal(
+        codes, generate(m.lm, m.config, Request(positive=condition, params=params), noise=lambda: next(again))
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import weakref
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,7 +13,8 @@ import torch
 from musicgen import GenerationParams, StepProgress
 from musicgen.conditioning.condition import TextCondition
 from musicgen.generation import generate as generation
-from musicgen.generation.generate import generate_codes, memory_required, plan_steps
+from musicgen.generation.generate import generate
+from musicgen.generation.request import Request
 from musicgen.generation.windows import plan_windows
 from tests.conftest import golden_json
 
@@ -140,12 +142,16 @@ def test_a_negative_condition_takes_the_null_branch(model):
     m = model("hf-text")
     positive, negative = encode(m, "rock"), encode(m, "a calm piano")
     null = TextCondition(torch.zeros(1, 4, 32), torch.zeros(1, 4, dtype=torch.bool))
-    run = lambda **k: generate_codes(m.lm, m.config, [positive], params(60), **k)  # noqa: E731
+    run = lambda **k: generate(m.lm, m.config, Request(positive=[positive], params=params(60), **k))  # noqa: E731
     assert not torch.equal(run(negative=[negative]), run())
     assert torch.equal(run(negative=[null]), run())
     # Guidance against the very same text cancels out.
-    unguided = generate_codes(m.lm, m.config, [positive], params(20, cfg_coef=1.0, use_sampling=False))
-    cancelled = generate_codes(m.lm, m.config, [positive], params(20, use_sampling=False), negative=[positive])
+    unguided = generate(
+        m.lm, m.config, Request(positive=[positive], params=params(20, cfg_coef=1.0, use_sampling=False))
+    )
+    cancelled = generate(
+        m.lm, m.config, Request(positive=[positive], params=params(20, use_sampling=False), negative=[positive])
+    )
     assert torch.equal(cancelled, unguided)
 
 
@@ -153,15 +159,15 @@ def test_a_null_negative_is_the_default_in_prepend_models_too(model):
     m = model("hf-melody")
     null = TextCondition(torch.zeros(1, 9, 32), torch.zeros(1, 9, dtype=torch.bool))
     positive = encode(m, "a calm piano")
-    with_null = generate_codes(m.lm, m.config, [positive], params(30), negative=[null])
-    assert torch.equal(with_null, generate_codes(m.lm, m.config, [positive], params(30)))
+    with_null = generate(m.lm, m.config, Request(positive=[positive], params=params(30), negative=[null]))
+    assert torch.equal(with_null, generate(m.lm, m.config, Request(positive=[positive], params=params(30))))
 
 
 def test_conditions_act_in_their_share_of_the_time(model):
     m = model("hf-text")
     request = params(40, pattern="parallel", use_sampling=False)
     first, second = encode(m, "rock"), encode(m, "a calm piano melody")
-    run = lambda *conditions: generate_codes(m.lm, m.config, conditions, request)  # noqa: E731
+    run = lambda *conditions: generate(m.lm, m.config, Request(positive=conditions, params=request))  # noqa: E731
     story = run(encode(m, "rock", end=0.5), encode(m, "a calm piano melody", start=0.5))
     assert torch.equal(story[:, :, :20], run(first)[:, :, :20])
     assert not torch.equal(story[:, :, 20:], run(first)[:, :, 20:])
@@ -175,7 +181,7 @@ def test_a_negative_condition_acts_in_its_share_of_the_time(model):
     m = model("hf-text")
     request = params(40, pattern="parallel", use_sampling=False)
     rock = encode(m, "rock")
-    run = lambda *negative: generate_codes(m.lm, m.config, [rock], request, negative=negative)  # noqa: E731
+    run = lambda *negative: generate(m.lm, m.config, Request(positive=[rock], params=request, negative=negative))  # noqa: E731
     half, whole, none = run(encode(m, "a calm piano", end=0.5)), run(encode(m, "a calm piano")), run()
     assert torch.equal(half[:, :, :20], whole[:, :, :20]) and not torch.equal(half, whole)
     assert not torch.equal(half, none)
@@ -186,7 +192,7 @@ def test_a_negative_condition_acts_in_its_share_of_the_time(model):
 def test_a_single_condition_of_no_strength_is_the_null_condition_in_every_window(cfg_coef, model):
     m = model("hf-text")
     request = params(60, window=0.6, extend_stride=0.4, cfg_coef=cfg_coef)
-    off = generate_codes(m.lm, m.config, [encode(m, "rock", strength=0.0)], request)
+    off = generate(m.lm, m.config, Request(positive=[encode(m, "rock", strength=0.0)], params=request))
     assert torch.equal(off, m.generate([None], request))
 
 
@@ -194,9 +200,11 @@ def test_strength_weighs_conditions_and_zero_strength_removes_one(model):
     m = model("hf-text")
     request = params(40, use_sampling=False)
     rock, piano = encode(m, "rock"), encode(m, "a calm piano melody")
-    mixed = generate_codes(m.lm, m.config, [rock, piano], request)
-    silent = generate_codes(m.lm, m.config, [rock, encode(m, "a calm piano melody", strength=0.0)], request)
-    assert torch.equal(silent, generate_codes(m.lm, m.config, [rock], request))
+    mixed = generate(m.lm, m.config, Request(positive=[rock, piano], params=request))
+    silent = generate(
+        m.lm, m.config, Request(positive=[rock, encode(m, "a calm piano melody", strength=0.0)], params=request)
+    )
+    assert torch.equal(silent, generate(m.lm, m.config, Request(positive=[rock], params=request)))
     assert not torch.equal(mixed, silent)
 
 
@@ -212,7 +220,7 @@ def test_progress_counts_to_the_planned_total_and_shows_the_codes_grow(pattern, 
         known.append(int((progress.codes() >= 0).sum()))
 
     codes = m.generate(["rock"], request, on_step=on_step)
-    assert [p.step for p in seen] == list(range(1, plan_steps(m.config, request) + 1))
+    assert [p.step for p in seen] == list(range(1, Request(positive=[], params=request).steps(m.config) + 1))
     assert {p.total for p in seen} == {len(seen)}
     assert known == sorted(known) and known[-1] == codes.numel()
     assert known[0] >= 1
@@ -220,10 +228,10 @@ def test_progress_counts_to_the_planned_total_and_shows_the_codes_grow(pattern, 
 
 def test_planned_steps_are_the_paper_s(model):
     config = model("hf-text").config
-    ten = GenerationParams(duration=10.0)
-    assert plan_steps(config, ten) == 503
-    assert plan_steps(config, GenerationParams(duration=10.0, pattern="flatten")) == 2000
-    assert plan_steps(config, ten, prompt_frames=100) == 403
+    ten = Request(positive=[], params=GenerationParams(duration=10.0))
+    assert ten.steps(config) == 503
+    assert replace(ten, params=GenerationParams(duration=10.0, pattern="flatten")).steps(config) == 2000
+    assert replace(ten, prompt=prompt_of(100)).steps(config) == 403
 
 
 def test_cancel_passes_through_and_leaves_no_state_behind(model, monkeypatch):
@@ -322,14 +330,14 @@ def test_the_memory_estimate_grows_with_what_takes_memory(model):
     m = model("hf-melody")
     rock, later = encode(m, "rock"), encode(m, "rock", start=0.5)
 
-    def estimate(*positive, frames=100, **changes):
-        return memory_required(m.config, positive or (rock,), params(frames), **changes)
+    def estimate(*positive, frames=100, itemsize=4, **changes):
+        return Request(positive=positive or (rock,), params=params(frames), **changes).bytes(m.config, itemsize)
 
     small = estimate()
     assert estimate(frames=600) > small
     assert estimate(batch_size=2) == pytest.approx(2 * small, rel=0.01)
     assert estimate(itemsize=2) < small
-    assert estimate(prompt_frames=90) > small
+    assert estimate(prompt=prompt_of(90)) > small
     # One more group of rows for a second condition, and one for the null condition where time has gaps.
     assert estimate(negative=[rock]) == pytest.approx(small, rel=0.01)
     assert estimate(later, negative=[rock]) == estimate(rock, rock)

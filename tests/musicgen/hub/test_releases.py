@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from musicgen.conditioning.condition import TextCondition
+from musicgen.conditioning.melody import Melody, null_chroma
 from musicgen.conditioning.style import StyleConditioner
-from musicgen.config import RELEASED_CHROMA, CodecConfig, GenerationParams, LMConfig, ModelConfig, StyleConfig
-from musicgen.generation.generate import memory_required
+from musicgen.config import RELEASED_CHROMA, CodecConfig, LMConfig, ModelConfig, StyleConfig
+from musicgen.generation.params import GenerationParams
+from musicgen.generation.request import Request
 from musicgen.hub.releases import RELEASES, find_release, select_files
 from musicgen.lm.language_model import LMModel
 from tests.conftest import ROOT
@@ -50,6 +52,12 @@ def released_config(name: str) -> ModelConfig:
     return ModelConfig(name, lm, codec, {}, chroma, style, channels, delays, window, stride)
 
 
+def melodies_for(config):
+    """A melody of silence, for a model that follows one."""
+    chroma = config.chroma
+    return () if chroma is None else (Melody(null_chroma(chroma), torch.zeros(chroma.sample_rate), chroma),)
+
+
 @pytest.mark.parametrize("release", RELEASES, ids=lambda release: release.name)
 def test_the_readme_gives_each_release_the_size_licence_and_memory_that_the_code_does(release):
     config = released_config(release.name)
@@ -58,14 +66,9 @@ def test_the_readme_gives_each_release_the_size_licence_and_memory_that_the_code
     text = TextCondition(torch.zeros(1, 20, config.lm.text_dim), torch.ones(1, 20, dtype=torch.bool))
     # A style is guided twice: one row of the batch more.
     params = GenerationParams(config.window, cfg_coef_beta=None if config.style is None else 5.0)
-    memory = 2 * numbers + memory_required(
-        config,
-        (text,),
-        params,
-        melody=config.chroma is not None,
-        style_tokens=0 if config.style is None else STYLE_TOKENS,
-        itemsize=torch.bfloat16.itemsize,
-    )
+    styles = () if config.style is None else (torch.zeros(STYLE_TOKENS, config.style.dim),)
+    request = Request(positive=(text,), params=params, melodies=melodies_for(config), styles=styles)
+    memory = 2 * numbers + request.bytes(config, torch.bfloat16.itemsize)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (row,) = (line.split(" | ") for line in readme.splitlines() if line.startswith(f"| `{release.repo}` |"))
     download = f"{release.gigabytes:.1f} GB" + "".join(

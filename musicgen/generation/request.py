@@ -1,0 +1,188 @@
+"""One request: what is to be generated, as one object that everyone reads.
+
+It knows no weights and no device. Built once, it is checked against a model's numbers by
+:func:`Request.checked`, tells how many steps and bytes it takes, and is handed to `generate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from ..conditioning.condition import Lead, TextCondition
+from ..conditioning.melody import Melody, MelodyLead
+from ..conditioning.style import StyleLead
+from ..config import ModelConfig
+from .guidance import Branches, plan_branches
+from .memory import memory_required
+from .params import GenerationParams
+from .patterns import Pattern, named_pattern
+from .windows import Window, plan_windows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What one call of `generate` samples.
+
+    Args:
+        params: length, guidance, sampling, seed and pattern.
+        positive: conditions whose logits are averaged by their strength; at least one, which may be
+            the null condition.
+        negative: conditions to guide away from; without one, guidance is against the null condition.
+        batch_size: number of items; item i draws from seed + i.
+        melodies: one per item, for melody models; None leaves an item without one. Empty: no melody.
+        styles: tokens `[n, style_dim]` per item, for style models; they stay the same in all
+            windows, and where no condition acts they act alone. Empty: no style.
+        prompt: codes int64 `[batch_size or 1, K, T0]` to continue; the result begins with them.
+    """
+
+    params: GenerationParams
+    positive: Sequence[TextCondition]
+    negative: Sequence[TextCondition] = ()
+    batch_size: int = 1
+    melodies: Sequence[Melody | None] = ()
+    styles: Sequence[Tensor] = ()
+    prompt: Tensor | None = None
+
+    @property
+    def prompt_frames(self) -> int:
+        """Frames that are known already."""
+        return 0 if self.prompt is None else self.prompt.shape[2]
+
+    def select(self, items: Sequence[int]) -> Request:
+        """Return the request of some batch items alone; `params.seed` stays that of item 0 of the whole batch."""
+        return replace(
+            self,
+            batch_size=len(items),
+            positive=[condition.select(items) for condition in self.positive],
+            negative=[condition.select(items) for condition in self.negative],
+            melodies=[self.melodies[item] for item in items] if self.melodies else (),
+            styles=[self.styles[item] for item in items] if self.styles else (),
+            prompt=self.prompt if self.prompt is None or len(self.prompt) == 1 else self.prompt[list(items)],
+        )
+
+    def leads(self, config: ModelConfig) -> list[Lead]:
+        """Return one lead per item for a model that prepends its conditions, else none."""
+        if config.chroma is not None:
+            return [MelodyLead(config.chroma, melody) for melody in self.melodies or [None] * self.batch_size]
+        if config.style is not None:
+            styles: Sequence[Tensor | None] = self.styles or [None] * self.batch_size
+            return [StyleLead(tokens) for tokens in styles]
+        return []
+
+    def branches(self, config: ModelConfig) -> Branches:
+        """Return the condition groups that each item is decoded under."""
+        return plan_branches(self.positive, self.negative, self.params, self.leads(config))
+
+    def windows(self, config: ModelConfig) -> list[Window]:
+        """Return the windows that the piece is sampled in."""
+        return plan_windows(
+            self.params,
+            config.frame_rate,
+            self.prompt_frames,
+            model_window=config.window,
+            model_stride=config.extend_stride,
+        )
+
+    def pattern(self, config: ModelConfig, num_frames: int) -> Pattern:
+        """Return the pattern of a window of num_frames."""
+        return named_pattern(self.params.pattern, num_frames, config.delays, config.audio_channels)
+
+    def step_counts(self, config: ModelConfig) -> list[int]:
+        """Count the steps of each window."""
+        kinds = [(window.num_frames, window.prompt_frames) for window in self.windows(config)]
+        counts = {}
+        for frames, prompt_frames in dict.fromkeys(kinds):  # most windows of a long piece are alike
+            pattern = self.pattern(config, frames)
+            counts[frames, prompt_frames] = pattern.num_steps - pattern.first_step(prompt_frames)
+        return [counts[kind] for kind in kinds]
+
+    def steps(self, config: ModelConfig) -> int:
+        """Count the forward passes of the language model that one item takes, each prefill as one."""
+        return sum(self.step_counts(config))
+
+    def bytes(self, config: ModelConfig, itemsize: int = 4) -> int:
+        """Estimate the bytes that sampling takes beside the weights; see :func:`memory_required`.
+
+        Args:
+            config: the model's numbers.
+            itemsize: bytes per number of the language model.
+        """
+        windows = self.windows(config)
+        steps = self.pattern(config, windows[0].num_frames).num_steps
+        known = max(window.prompt_frames for window in windows)
+        return memory_required(
+            config.lm,
+            self.branches(config),
+            self.batch_size,
+            lead_rows=max((lead.size for lead in self.leads(config)), default=0),
+            steps=steps,
+            known_steps=steps * known // windows[0].num_frames,
+            itemsize=itemsize,
+        )
+
+    def checked(self, config: ModelConfig) -> Request:
+        """Return the request with its melodies as the model wants them.
+
+        Raises:
+            ValueError: the request does not fit itself or the model; the sentence says what would.
+        """
+        if self.batch_size < 1:
+            raise ValueError(f"batch size is {self.batch_size}; allowed is at least 1.")
+        self._check_melodies(config)
+        self._check_styles(config)
+        self._check_prompt(config)
+        if config.chroma is None:
+            return self
+        return replace(self, melodies=[None if m is None else m.for_config(config.chroma) for m in self.melodies])
+
+    def _check_melodies(self, config: ModelConfig) -> None:
+        if config.chroma is None and any(melody is not None for melody in self.melodies):
+            raise ValueError(
+                f"model {config.name!r} takes text only and was given a melody; load a melody model or take the "
+                "melody off."
+            )
+        if self.melodies and len(self.melodies) != self.batch_size:
+            raise ValueError(
+                f"{len(self.melodies)} melodies were given for a batch of {self.batch_size}; allowed is one per item."
+            )
+
+    def _check_styles(self, config: ModelConfig) -> None:
+        if not self.styles:
+            return
+        if config.style is None:
+            raise ValueError(
+                f"model {config.name!r} has no style condition and was given a style; "
+                "load a style model or take the style off."
+            )
+        if len(self.styles) != self.batch_size:
+            raise ValueError(
+                f"{len(self.styles)} styles were given for a batch of {self.batch_size}; allowed is one per item."
+            )
+        for tokens in self.styles:
+            if tokens.dim() != 2 or tokens.shape[0] < 1 or tokens.shape[1] != config.style.dim:
+                raise ValueError(
+                    f"a style's tokens have shape {list(tokens.shape)}; model {config.name!r} needs "
+                    f"[tokens, {config.style.dim}], made by its own style condition."
+                )
+
+    def _check_prompt(self, config: ModelConfig) -> None:
+        prompt = self.prompt
+        if prompt is None:
+            return
+        if prompt.dim() != 3 or prompt.shape[1] != config.num_codebooks or len(prompt) not in (1, self.batch_size):
+            raise ValueError(
+                f"the prompt's codes have shape {list(prompt.shape)}; model {config.name!r} needs "
+                f"[1 or {self.batch_size}, {config.num_codebooks}, T]."
+            )
+        if prompt.is_floating_point():
+            raise ValueError(
+                f"the prompt's codes are of type {prompt.dtype}; allowed are whole numbers like torch.int64."
+            )
+        if prompt.shape[2] and (int(prompt.min()) < 0 or int(prompt.max()) >= config.card):
+            raise ValueError(
+                f"the prompt's codes run from {int(prompt.min())} to {int(prompt.max())}; "
+                f"model {config.name!r} has codes 0 to {config.card - 1}."
+            )
