@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import english
+
 ROOT = Path(__file__).parent.parent
 LIBRARY = sorted((ROOT / "musicgen").rglob("*.py"))
 NODES = sorted((ROOT / "nodes").rglob("*.py"))
@@ -22,6 +24,8 @@ STILL_TO_MOVE = {
     ("checkpoints", "model"),  # saving takes a whole model, not its parts
     ("evaluation", "training"),  # si_snr, mel_distance and mel_filter_bank lie among the losses
 }
+# How many places `python tests/english.py` may find; to be 0.
+ENGLISH_LEFT = 329
 # Heavy or fragile packages are imported where they are used, not when the library is.
 LAZY = {
     "transformers",
@@ -164,3 +168,19 @@ assert not [name for name in sys.modules if name.split(".")[0] in ("comfy", "nod
 """
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_sentences_have_concrete_subjects():
+    """`python tests/english.py` prints the places by file; the number only ever goes down."""
+    total = sum(number.total for number in english.counts().values())
+    assert total <= ENGLISH_LEFT
+
+
+def test_the_count_of_english_finds_each_kind_and_leaves_code_alone():
+    prose = english.markdown_prose(
+        "# What it is\n\nSay what.\nOf all\n\n```\nThat what\n```\n\n- `what` shall be | Those two"
+    )
+    assert english.count(prose) == english.Count(starts=3, whats=2, shalls=1)
+    source = '"""Of a thing.\n\nA what is it."""\n# That is it\n# what shall be\nx = f"Those {x} what {y}"\n'
+    pieces = english.messages(ast.parse(source)) + english.comments(source)
+    assert english.count(pieces) == english.Count(starts=3, whats=3, shalls=1)
