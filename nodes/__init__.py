@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
-from . import host
 from .codec import MusicGenEnCodecDecode, MusicGenEnCodecEncode
 from .conditioning import MusicGenMelodyChroma, MusicGenStyle, MusicGenTextEncode
-from .loaders import MusicGenLoader
-from .lora import MusicGenLoraLoader
+from .host import folders
+from .loaders import MusicGenLoader, MusicGenLoraLoader
 from .sampling import MusicGenSampleTokens
 from .saving import MusicGenSaveCheckpoint
 
@@ -18,7 +17,7 @@ class MusicGenExtension(ComfyExtension):
 
     async def on_load(self) -> None:
         """Make `models/musicgen` known to the host."""
-        host.register_model_folder()
+        folders.register_model_folder()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node of the pack."""

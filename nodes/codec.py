@@ -8,7 +8,7 @@ import torch
 from comfy_api.latest import io
 
 from ..musicgen.audio import resampled_length
-from . import host
+from .host import patchers, progress
 from .inputs import encoded_tokens, read_audio, read_tokens
 from .sockets import CATEGORY, CodecHandle, CodecSocket, Tokens, TokensSocket
 
@@ -38,8 +38,8 @@ class MusicGenEnCodecDecode(io.ComfyNode):
         codes = read_tokens(tokens, codec)
         module = codec.patcher.model
         samples = codes.shape[2] * module.config.hop_length
-        report = host.PartReporter(len(codes))
-        with host.on_device(codec.patcher, memory_required=module.memory_required(samples), whole=True):
+        report = progress.PartReporter(len(codes))
+        with patchers.on_device(codec.patcher, memory_required=module.memory_required(samples), whole=True):
             rows = [
                 module.decode(row, tokens["num_samples"], on_progress=partial(report, part=index)).cpu()
                 for index, row in enumerate(codes.split(1))
@@ -79,8 +79,8 @@ class MusicGenEnCodecEncode(io.ComfyNode):
         waveform, sample_rate = read_audio(audio)
         module = codec.patcher.model
         samples = resampled_length(waveform.shape[2], sample_rate, module.sample_rate)
-        report = host.PartReporter(len(waveform))
-        with host.on_device(codec.patcher, memory_required=module.memory_required(samples), whole=True):
+        report = progress.PartReporter(len(waveform))
+        with patchers.on_device(codec.patcher, memory_required=module.memory_required(samples), whole=True):
             rows = [
                 module.encode(row, sample_rate, on_progress=partial(report, part=index)).cpu()
                 for index, row in enumerate(waveform.split(1))

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ..musicgen.conditioning.melody import extract_melody
 from ..musicgen.images import chroma_image
-from . import host
+from .host import patchers
 from .inputs import read_audio, style_of
 from .sockets import (
     CATEGORY,
@@ -55,7 +55,7 @@ class MusicGenTextEncode(io.ComfyNode):
 
     @classmethod
     def execute(cls, text_encoder: TextEncoderHandle, text: str) -> io.NodeOutput:
-        with host.on_device(text_encoder.patcher, whole=True):
+        with patchers.on_device(text_encoder.patcher, whole=True):
             condition = text_encoder.patcher.model.encode([text])
         mask = condition.mask.to("cpu", torch.int64)
         # Rows that do not count are zeros, the null condition: core nodes blend and join states without their mask.
@@ -166,7 +166,7 @@ class MusicGenStyle(io.ComfyNode):
         waveform, sample_rate = read_audio(audio, MAX_HEARD_SECONDS)
         style = style_of(model)
         conditioner = style.patcher.model
-        with host.on_device(style.patcher, memory_required=conditioner.memory_required(excerpt_length), whole=True):
+        with patchers.on_device(style.patcher, memory_required=conditioner.memory_required(excerpt_length), whole=True):
             items = tuple(
                 conditioner.encode(
                     item, sample_rate, excerpt_length=excerpt_length, seed=seed + index, eval_q=eval_q

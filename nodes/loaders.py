@@ -1,15 +1,18 @@
-"""The node that opens a checkpoint: a folder, a single file, or a release that it downloads first."""
+"""The nodes that open files: a checkpoint (a folder, a single file, or a release to download first), and a LoRA."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from comfy_api.latest import io
 
 from ..musicgen.checkpoints.discovery import is_model_folder
-from ..musicgen.checkpoints.loading import load_components
+from ..musicgen.checkpoints.loading import Components, load_components
 from ..musicgen.hub.releases import find_release
-from . import host
+from ..musicgen.lora.apply import read_lora
+from .host import folders, patchers, progress
 from .sockets import (
     CATEGORY,
     CodecHandle,
@@ -21,13 +24,15 @@ from .sockets import (
     TextEncoderSocket,
 )
 
+NO_LORA = "no LoRA in models/loras"
+
 
 class MusicGenLoader(io.ComfyNode):
     """A checkpoint -> model, text encoder, codec."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        names = host.choices()
+        names = folders.choices()
         return io.Schema(
             node_id="MusicGenLoader",
             display_name="MusicGen Loader",
@@ -40,7 +45,7 @@ class MusicGenLoader(io.ComfyNode):
                 io.Combo.Input(
                     "model",
                     options=names,
-                    default=host.DEFAULT_MODEL if host.DEFAULT_MODEL in names else None,
+                    default=folders.DEFAULT_MODEL if folders.DEFAULT_MODEL in names else None,
                     tooltip="A model bundled with this pack, a folder (with a config.json or a state_dict.bin) or a "
                     "single .safetensors file under models/musicgen, or a download into models/musicgen. A download "
                     "also brings the T5 and MERT that its name tells of into models/text_encoders and "
@@ -49,8 +54,8 @@ class MusicGenLoader(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "dtype",
-                    options=[host.AUTO, *host.DTYPES, host.INT8],
-                    default=host.AUTO,
+                    options=[patchers.AUTO, *patchers.DTYPES, patchers.INT8],
+                    default=patchers.AUTO,
                     tooltip="Number format of the language model. auto: bf16 or fp16 where the GPU is good at it, "
                     "else fp32, on a CPU over weights in fp16 where that loses nothing of them. int8, for the CPU: "
                     "weights rounded to 8 bits, a little faster and a little off. Text encoder and codec always stay "
@@ -74,7 +79,7 @@ class MusicGenLoader(io.ComfyNode):
         """Accept backslashes of workflows saved on Windows; say in a sentence what else is wrong."""
         try:
             if model is not None:
-                host.resolve_model(model)
+                folders.resolve_model(model)
         except ValueError as error:
             return str(error)
         return True
@@ -82,24 +87,98 @@ class MusicGenLoader(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, model: str, dtype: str) -> str:
         """Load again when a file of the checkpoint changed."""
-        return host.model_fingerprint(model)
+        return folders.model_fingerprint(model)
 
     @classmethod
     def execute(cls, model: str, dtype: str) -> io.NodeOutput:
-        name, path = host.resolve_model(model)
-        release = find_release(model)
-        if release is not None and not is_model_folder(path):
-            host.fetch_release(release, cls.hidden.unique_id)
-        parts: Any = load_components(
+        name, path = _fetched(model, cls.hidden.unique_id)
+        parts = load_components(
             path,
-            dtype=host.lm_dtype(dtype, cls.hidden.unique_id),
-            operations=host.lm_operations(),
-            search=host.search_folders(),
+            dtype=patchers.lm_dtype(dtype, cls.hidden.unique_id),
+            operations=patchers.lm_operations(),
+            search=folders.search_folders(),
         )
-        fingerprint = parts.codec.fingerprint
-        style = None if parts.style is None else StyleHandle(host.wrap_style(parts.style), parts.style.fingerprint)
+        codec = parts.codec.fingerprint
         return io.NodeOutput(
-            ModelHandle(host.wrap_lm(parts.lm), parts.config, fingerprint, name, style),
-            TextEncoderHandle(host.wrap_text_encoder(parts.text_encoder), name),
-            CodecHandle(host.wrap_codec(parts.codec), fingerprint, name),
+            ModelHandle(patchers.wrap_lm(parts.lm), parts.config, codec, name, _style_handle(parts)),
+            TextEncoderHandle(patchers.wrap_text_encoder(parts.text_encoder), name),
+            CodecHandle(patchers.wrap_codec(parts.codec), codec, name),
         )
+
+
+def _fetched(choice: str, node_id: str | None) -> tuple[str, Path]:
+    """A choice of the combo -> the model's name and path, after its download where it is one."""
+    name, path = folders.resolve_model(choice)
+    release = find_release(choice)
+    if release is not None and not is_model_folder(path):
+        folders.fetch_release(release, node_id)
+    return name, path
+
+
+def _style_handle(parts: Components) -> StyleHandle | None:
+    if parts.style is None:
+        return None
+    return StyleHandle(patchers.wrap_style(parts.style), parts.style.fingerprint)
+
+
+class MusicGenLoraLoader(io.ComfyNode):
+    """Model and a LoRA file -> the model with the LoRA."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="MusicGenLoraLoader",
+            display_name="MusicGen LoRA Loader",
+            category=CATEGORY,
+            description="Adds a LoRA to a MusicGen model: a small file that was trained to change it. Several of these "
+            "nodes in a row add several. Meta's weights are licensed CC-BY-NC 4.0: no commercial use, with a LoRA or "
+            "without.",
+            search_aliases=["load lora", "musicgen lora", "peft adapter", "fine-tune", "style lora"],
+            inputs=[
+                ModelSocket.Input("model", tooltip="The language model of a MusicGen Loader, or of this node."),
+                io.Combo.Input(
+                    "lora",
+                    options=list(folders.loras()) or [NO_LORA],
+                    tooltip="A .safetensors file of models/loras, or a folder there that PEFT saved. It must have been "
+                    "trained on this very model: small, medium, melody and large do not share LoRAs.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=-10.0,
+                    max=10.0,
+                    step=0.01,
+                    tooltip="How much of the LoRA to add: 1 as it was trained, 0 nothing, negative the opposite.",
+                ),
+            ],
+            outputs=[
+                ModelSocket.Output(
+                    "model", display_name="model", tooltip="The language model with the LoRA, for the sampler."
+                )
+            ],
+            hidden=[io.Hidden.unique_id],
+        )
+
+    @classmethod
+    def validate_inputs(cls, lora: str | None) -> bool | str:
+        """Accept backslashes of workflows saved on Windows; say in a sentence what else is wrong."""
+        try:
+            if lora is not None:
+                folders.resolve_lora(lora)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def fingerprint_inputs(cls, lora: str, **_: Any) -> str:
+        """Read again when the file changed."""
+        return folders.lora_fingerprint(lora)
+
+    @classmethod
+    def execute(cls, model: ModelHandle, lora: str, strength: float) -> io.NodeOutput:
+        if strength == 0.0:
+            return io.NodeOutput(model)
+        changes: Any = read_lora(folders.resolve_lora(lora)[1], model.config)
+        if changes.warnings:
+            progress.say(cls.hidden.unique_id, " ".join(changes.warnings))
+        return io.NodeOutput(replace(model, patcher=patchers.patch_lm(model.patcher, changes, strength)))

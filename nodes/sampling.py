@@ -40,10 +40,115 @@ class MusicGenSampleTokens(io.ComfyNode):
             node_id="MusicGenSampleTokens",
             display_name="MusicGen Sample Tokens",
             category=CATEGORY,
-            description="Lets a MusicGen model write the tokens of a piece of music: from a description, along a "
-            "melody, or as the continuation of a recording.",
+            description="Samples the tokens of a piece of music with a MusicGen model: from a description, along a "
+            "melody, in the style of a recording, or as the continuation of one.",
             search_aliases=["musicgen sampler", "generate music", "text to music", "melody to music", "continue music"],
-            inputs=[*_sockets(), *_piece_widgets(), *_drawing_widgets(), *_optional_sockets()],
+            inputs=[
+                ModelSocket.Input("model", tooltip="The language model, from MusicGen Loader or MusicGen LoRA Loader."),
+                io.Conditioning.Input(
+                    "positive",
+                    tooltip="Conditioning from MusicGen Text Encode: it describes the music. Core nodes may combine "
+                    "it, average it or limit it to a range of the piece.",
+                ),
+                io.Float.Input(
+                    "duration",
+                    default=10.0,
+                    min=0.1,
+                    max=MAX_SECONDS,
+                    step=0.1,
+                    tooltip="Length of the whole piece in seconds, a prompt included. A piece longer than the model "
+                    "was trained on (30 seconds, 10 for AudioGen) is sampled in overlapping windows.",
+                ),
+                io.Int.Input(
+                    "batch_size",
+                    default=1,
+                    min=1,
+                    max=64,
+                    tooltip="Number of pieces to sample at once. Piece i equals the piece that seed + i gives alone.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Starts the random numbers. The same seed gives the same piece.",
+                ),
+                io.Float.Input(
+                    "cfg_coef",
+                    default=3.0,
+                    min=0.0,
+                    max=20.0,
+                    step=0.1,
+                    tooltip="Classifier-free guidance: the higher, the closer the piece follows its conditions. 1 "
+                    "turns guidance off and takes less time.",
+                ),
+                io.Float.Input(
+                    "temperature",
+                    default=1.0,
+                    min=0.0,
+                    max=5.0,
+                    step=0.01,
+                    tooltip="Below 1 the music is more predictable, above 1 more varied. 0 always takes the likeliest "
+                    "token.",
+                ),
+                io.Int.Input(
+                    "top_k",
+                    default=250,
+                    min=0,
+                    max=65536,
+                    tooltip="Draw each token from this many of the likeliest ones. 0 draws from all.",
+                ),
+                io.Float.Input(
+                    "top_p",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Draw each token from the likeliest ones that together have this probability. Above 0 it "
+                    "replaces top_k.",
+                ),
+                io.Combo.Input(
+                    "pattern",
+                    options=[AUTO, *PATTERN_NAMES],
+                    default=AUTO,
+                    tooltip="Order in which the codebooks are sampled. auto takes the pattern that the model was "
+                    "trained on. With any other pattern an ordinary model makes noise.",
+                ),
+                io.Conditioning.Input(
+                    "negative",
+                    optional=True,
+                    tooltip="Conditioning to guide away from. Without it, guidance leads away from music without a "
+                    "description.",
+                ),
+                MelodySocket.Input(
+                    "melody",
+                    optional=True,
+                    tooltip="A melody to follow, from MusicGen Melody Chroma. Melody models only.",
+                ),
+                TokensSocket.Input(
+                    "prompt",
+                    optional=True,
+                    tooltip="Tokens to continue, from MusicGen EnCodec Encode or from this node. They must be shorter "
+                    "than the window of the model (30 seconds for the released models, 10 for AudioGen).",
+                ),
+                StyleSocket.Input(
+                    "style",
+                    optional=True,
+                    tooltip="A style to take up, from MusicGen Style. Style models only.",
+                ),
+                io.Float.Input(
+                    "cfg_coef_beta",
+                    default=1.0,
+                    min=0.0,
+                    max=20.0,
+                    step=0.1,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Weight of the description against a style. 1 guides by both at once; about 5 brings the "
+                    "description out. Without a style it does nothing.",
+                ),
+            ],
             outputs=[
                 TokensSocket.Output(
                     "tokens", display_name="tokens", tooltip="The piece, prompt included, for MusicGen EnCodec Decode."
@@ -87,127 +192,6 @@ class MusicGenSampleTokens(io.ComfyNode):
         _warn_of_foreign_pattern(model, params.pattern, cls.hidden.unique_id)
         codes = _sample(model, request)
         return io.NodeOutput(sampled_tokens(codes, model, params))
-
-
-def _sockets() -> list[io.Input]:
-    return [
-        ModelSocket.Input("model", tooltip="The language model of a MusicGen Loader."),
-        io.Conditioning.Input(
-            "positive",
-            tooltip="What the music shall be: conditioning of MusicGen Text Encode, also combined, averaged or limited "
-            "to a range of the piece by core nodes.",
-        ),
-    ]
-
-
-def _piece_widgets() -> list[io.Input]:
-    return [
-        io.Float.Input(
-            "duration",
-            default=10.0,
-            min=0.1,
-            max=MAX_SECONDS,
-            step=0.1,
-            tooltip="Length of the whole piece in seconds, a prompt included. Beyond the length that the model was "
-            "trained on (30 seconds, 10 for AudioGen) the piece is sampled in overlapping windows.",
-        ),
-        io.Int.Input(
-            "batch_size",
-            default=1,
-            min=1,
-            max=64,
-            tooltip="How many pieces to sample at once. Piece i is the one that seed + i gives alone.",
-        ),
-        io.Int.Input(
-            "seed",
-            default=0,
-            min=0,
-            max=0xFFFFFFFFFFFFFFFF,
-            control_after_generate=True,
-            tooltip="Start of the random numbers: the same seed gives the same piece.",
-        ),
-        io.Float.Input(
-            "cfg_coef",
-            default=3.0,
-            min=0.0,
-            max=20.0,
-            step=0.1,
-            tooltip="Guidance: how strongly the piece follows the conditions. 1 turns guidance off and is faster.",
-        ),
-    ]
-
-
-def _drawing_widgets() -> list[io.Input]:
-    return [
-        io.Float.Input(
-            "temperature",
-            default=1.0,
-            min=0.0,
-            max=5.0,
-            step=0.01,
-            tooltip="Below 1 the model is more predictable, above 1 more daring. 0 always takes the likeliest token.",
-        ),
-        io.Int.Input(
-            "top_k",
-            default=250,
-            min=0,
-            max=65536,
-            tooltip="Draw only from this many of the likeliest tokens; 0 allows all of them.",
-        ),
-        io.Float.Input(
-            "top_p",
-            default=0.0,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            tooltip="Draw only from the likeliest tokens that together have this probability. Above 0 it takes the "
-            "place of top_k.",
-        ),
-        io.Combo.Input(
-            "pattern",
-            options=[AUTO, *PATTERN_NAMES],
-            default=AUTO,
-            tooltip="In which order the codebooks are sampled. auto is the pattern that the model was trained on; any "
-            "other one works, but an ordinary model makes noise of it.",
-        ),
-    ]
-
-
-def _optional_sockets() -> list[io.Input]:
-    return [
-        io.Conditioning.Input(
-            "negative",
-            optional=True,
-            tooltip="What to guide away from. Without it, guidance is away from music without a description.",
-        ),
-        MelodySocket.Input(
-            "melody",
-            optional=True,
-            tooltip="A melody to follow, of MusicGen Melody Chroma; for melody models only.",
-        ),
-        TokensSocket.Input(
-            "prompt",
-            optional=True,
-            tooltip="Tokens to continue, of MusicGen EnCodec Encode or of this node; shorter than what the "
-            "model was trained on (30 seconds, for the released models).",
-        ),
-        StyleSocket.Input(
-            "style",
-            optional=True,
-            tooltip="A style to sound like, of MusicGen Style; for style models only.",
-        ),
-        io.Float.Input(
-            "cfg_coef_beta",
-            default=1.0,
-            min=0.0,
-            max=20.0,
-            step=0.1,
-            optional=True,
-            advanced=True,
-            tooltip="With a style: how much more the description weighs than the style. 1 lets both act as one; about "
-            "5 brings the description out. Does nothing without a style.",
-        ),
-    ]
 
 
 def _sample(model: ModelHandle, request: Request) -> Tensor:

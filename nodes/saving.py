@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..musicgen.checkpoints.loading import Components
 from ..musicgen.checkpoints.saving import save_checkpoint
-from . import host
+from .host import folders, patchers, progress
 from .inputs import check_parts
 from .sockets import CATEGORY, CodecHandle, CodecSocket, ModelHandle, ModelSocket, TextEncoderHandle, TextEncoderSocket
 
@@ -39,7 +42,7 @@ class MusicGenSaveCheckpoint(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "dtype",
-                    options=[AS_LOADED, *host.DTYPES],
+                    options=[AS_LOADED, *patchers.DTYPES],
                     default=AS_LOADED,
                     tooltip="Number format of the language model in the file. as loaded loses nothing of the model "
                     "at hand; fp16 and bf16 halve what was loaded as fp32; fp32 does not bring back what was lost "
@@ -56,19 +59,24 @@ class MusicGenSaveCheckpoint(io.ComfyNode):
         cls, model: ModelHandle, text_encoder: TextEncoderHandle, codec: CodecHandle, filename_prefix: str, dtype: str
     ) -> io.NodeOutput:
         check_parts(model, text_encoder, codec)
-        parts = [handle.patcher for handle in (model, text_encoder, codec)]
-        parts += [] if model.style is None else [model.style.patcher]
-        host.load_for_saving(parts)
-        weights = {
-            "lm": host.weights_for_saving(parts[0]),
-            "text_encoder": host.weights_for_saving(parts[1], "t5"),
-            "codec": host.weights_for_saving(parts[2], "model"),
-        }
-        if model.style is not None:
-            weights["style"] = host.weights_for_saving(model.style.patcher)
-        path = host.new_checkpoint_path(filename_prefix)
-        kind = parts[0].model.dtype if dtype == AS_LOADED else host.DTYPES[dtype]
+        path = folders.new_checkpoint_path(filename_prefix)
+        handles = [model, text_encoder, codec, *([] if model.style is None else [model.style])]
+        parts = [handle.patcher for handle in handles]
+        patchers.load_for_saving(parts)
         components = Components(model.config, *(patcher.model for patcher in parts))
-        save_checkpoint(components, path, kind, weights=weights, on_bytes=host.PartReporter())
-        host.show(cls.hidden.unique_id, f"saved {path.name}; MusicGen Loader: {host.model_name(path)}")
+        kind = components.lm.dtype if dtype == AS_LOADED else patchers.DTYPES[dtype]
+        save_checkpoint(components, path, kind, weights=_weights(parts), on_bytes=progress.PartReporter())
+        progress.show(cls.hidden.unique_id, f"saved {path.name}; MusicGen Loader: {folders.model_name(path)}")
         return io.NodeOutput()
+
+
+def _weights(parts: list[Any]) -> dict[str, dict[str, Tensor]]:
+    """The weights of language model, text encoder, codec and, where there is one, style condition."""
+    weights = {
+        "lm": patchers.weights_for_saving(parts[0]),
+        "text_encoder": patchers.weights_for_saving(parts[1], "t5"),
+        "codec": patchers.weights_for_saving(parts[2], "model"),
+    }
+    if len(parts) > 3:
+        weights["style"] = patchers.weights_for_saving(parts[3])
+    return weights

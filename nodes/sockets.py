@@ -1,7 +1,7 @@
 """What travels on this pack's own sockets: the socket types and the small objects on them.
 
 Handles hold a ComfyUI ModelPatcher, never a bare module, so that the host may move the weights.
-Nothing here computes; `edges.py` checks what arrives on a socket.
+Nothing here computes; `inputs.py` checks what arrives on a socket.
 """
 
 from __future__ import annotations

@@ -74,13 +74,13 @@ def pack(comfy: SimpleNamespace, models_folder: Path, tmp_path_factory: pytest.T
 
 @pytest.fixture(scope="session")
 def host(pack: ModuleType) -> ModuleType:
-    """The pack's `nodes/host.py`."""
+    """The pack's `nodes/host`: its modules `folders`, `patchers` and `progress`."""
     return importlib.import_module(f"{PACK}.nodes.host")
 
 
 @pytest.fixture(scope="session")
-def edges(pack: ModuleType) -> ModuleType:
-    """The pack's `nodes/edges.py`."""
+def inputs(pack: ModuleType) -> ModuleType:
+    """The pack's `nodes/inputs.py`."""
     return importlib.import_module(f"{PACK}.nodes.inputs")
 
 

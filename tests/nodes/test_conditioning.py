@@ -11,9 +11,9 @@ from .conftest import owns_memory, sound
 
 
 @pytest.fixture
-def read(edges, load):
+def read(inputs, load):
     """Read CONDITIONING as the sampler of a tiny model does."""
-    return lambda conditioning, name="text": edges.read_conditioning(conditioning, load(name).model, 1)
+    return lambda conditioning, name="text": inputs.read_conditioning(conditioning, load(name).model, 1)
 
 
 def test_a_description_becomes_raw_states_and_their_mask(encode, load):

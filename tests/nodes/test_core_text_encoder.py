@@ -42,15 +42,15 @@ def encoders(comfy, pack, host):
         [weights], clip_type=sd.CLIPType.STABLE_AUDIO, model_options={"t5base_model_config": SHAPE}
     )
     return SimpleNamespace(
-        ours=types.TextEncoderHandle(host.wrap_text_encoder(module), "ours"),
+        ours=types.TextEncoderHandle(host.patchers.wrap_text_encoder(module), "ours"),
         core=lambda prompt: comfy.core.CLIPTextEncode().encode(clip, prompt)[0],
     )
 
 
 @pytest.fixture
-def read(edges, load):
+def read(inputs, load):
     """The states that count, as the sampler of the tiny text model reads them."""
-    return lambda conditioning: edges.read_conditioning(conditioning, load("text").model, 1)[0].row(0)
+    return lambda conditioning: inputs.read_conditioning(conditioning, load("text").model, 1)[0].row(0)
 
 
 @pytest.mark.parametrize("text", TEXTS)

@@ -22,7 +22,7 @@ def broken_model(models_folder):
 
 
 def test_the_combo_lists_the_bundled_models_first_and_sub_folders_with_forward_slashes(host, node_list):
-    names = list(host.models())
+    names = list(host.folders.models())
     assert names[:2] == ["bundled/musicgen-nano", "bundled/musicgen-nano-melody"]
     assert {"tiny/text", "tiny/melody", "tiny/stereo"} <= set(names)
     combo = node_list[0].GET_SCHEMA().inputs[0]
@@ -31,7 +31,7 @@ def test_the_combo_lists_the_bundled_models_first_and_sub_folders_with_forward_s
 
 
 def test_the_combo_ends_with_a_download_of_each_release_with_its_size_and_licence(host, node_list):
-    downloads = node_list[0].GET_SCHEMA().inputs[0].options[len(host.models()) :]
+    downloads = node_list[0].GET_SCHEMA().inputs[0].options[len(host.folders.models()) :]
     assert len(downloads) == 12
     assert downloads[0] == "download facebook/musicgen-small (2.4 GB, CC-BY-NC 4.0)"
     assert downloads[-1] == "download facebook/audiogen-medium with t5-large (6.9 GB, CC-BY-NC 4.0)"
@@ -41,15 +41,15 @@ def test_a_download_that_was_not_chosen_to_run_touches_nothing(host, node_list, 
     label = node_list[0].GET_SCHEMA().inputs[0].options[-1]
     assert node_list[0].validate_inputs(model=label) is True
     assert node_list[0].fingerprint_inputs(model=label, dtype="auto")
-    assert host.resolve_model(label) == ("audiogen-medium", models_folder / "audiogen-medium")
+    assert host.folders.resolve_model(label) == ("audiogen-medium", models_folder / "audiogen-medium")
     assert sorted(path.name for path in models_folder.iterdir()) == ["tiny"]
 
 
 def test_a_download_that_is_made_is_the_local_model_whatever_the_size_in_its_name(run, host, node_list, models_folder):
-    label = next(name for name in host.choices() if "musicgen-small" in name)
+    label = next(name for name in host.folders.choices() if "musicgen-small" in name)
     shutil.copytree(CHECKPOINTS / "hf-text", models_folder / "musicgen-small")
     try:
-        assert label not in host.choices() and "musicgen-small" in host.choices()
+        assert label not in host.folders.choices() and "musicgen-small" in host.folders.choices()
         for name in (label, "download facebook/musicgen-small (another size)", "musicgen-small"):
             assert run("Loader", model=name, dtype="auto")[0].name == "musicgen-small"
     finally:
@@ -64,22 +64,22 @@ def test_offline_a_download_tells_how_to_do_without_and_leaves_no_model(run, hos
     constants = importlib.import_module("huggingface_hub.constants")
     assert constants.HF_HUB_OFFLINE
     with pytest.raises(FileNotFoundError) as refused:
-        run("Loader", model=host.choices()[-1], dtype="auto")
+        run("Loader", model=host.folders.choices()[-1], dtype="auto")
     for words in ("offline mode is on", f"facebook/audiogen-medium into {models_folder / 'audiogen-medium'}",
                   "state_dict.bin, compression_state_dict.bin", "google-t5/t5-large into "):  # fmt: skip
         assert words in str(refused.value)
-    assert "audiogen-medium" not in host.models()
+    assert "audiogen-medium" not in host.folders.models()
 
 
 def test_a_name_that_differs_in_case_alone_is_found_where_it_is_clear_which_is_meant(host, models_folder):
-    assert host.resolve_model("Tiny\\Text")[0] == "tiny/text"
+    assert host.folders.resolve_model("Tiny\\Text")[0] == "tiny/text"
     for name in ("Twin", "twin"):
         (models_folder / name).mkdir()
         (models_folder / name / "config.json").touch()
     try:
-        assert host.resolve_model("twin")[0] == "twin" and host.resolve_model("Twin")[0] == "Twin"
+        assert host.folders.resolve_model("twin")[0] == "twin" and host.folders.resolve_model("Twin")[0] == "Twin"
         with pytest.raises(ValueError, match=r"'TWIN', which does not exist; allowed are Twin, twin\."):
-            host.resolve_model("TWIN")
+            host.folders.resolve_model("TWIN")
     finally:
         shutil.rmtree(models_folder / "Twin")
         shutil.rmtree(models_folder / "twin")
@@ -87,7 +87,7 @@ def test_a_name_that_differs_in_case_alone_is_found_where_it_is_clear_which_is_m
 
 def test_a_name_saved_on_windows_is_found(host, node_list):
     assert node_list[0].validate_inputs(model="tiny\\text") is True
-    assert host.resolve_model("tiny\\text")[0] == "tiny/text"
+    assert host.folders.resolve_model("tiny\\text")[0] == "tiny/text"
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_the_dtype_is_that_of_the_language_model_alone(run, choice, dtype):
 
 @pytest.mark.parametrize("choice", ["auto", "int8"])
 def test_on_a_cpu_auto_and_int8_keep_matrices_that_allow_it_in_float16(run, host, choice):
-    module = run("Loader", model=host.DEFAULT_MODEL, dtype=choice)[0].patcher.model
+    module = run("Loader", model=host.folders.DEFAULT_MODEL, dtype=choice)[0].patcher.model
     assert module.dtype == torch.float32
     assert module.head.weight.dtype == torch.float16
     assert module.out_norm.weight.dtype == torch.float32
@@ -135,14 +135,14 @@ def test_on_a_cpu_auto_and_int8_keep_matrices_that_allow_it_in_float16(run, host
 
 def test_int8_where_there_is_a_gpu_says_that_it_is_for_the_cpu(host, monkeypatch, caplog):
     # No GPU exists here: only the host's answer of where it computes is another.
-    monkeypatch.setattr(host.mm, "get_torch_device", lambda: torch.device("cuda"))
-    monkeypatch.setattr(host.mm, "should_use_bf16", lambda device: True)
-    assert host.lm_dtype("int8") == host.lm_dtype("auto") == torch.bfloat16
+    monkeypatch.setattr(host.patchers.mm, "get_torch_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(host.patchers.mm, "should_use_bf16", lambda device: True)
+    assert host.patchers.lm_dtype("int8") == host.patchers.lm_dtype("auto") == torch.bfloat16
     assert "int8 is for the CPU and this runs on cuda" in caplog.text
 
 
 def test_every_bundled_model_loads(run, host):
-    for name in (name for name in host.models() if name.startswith("bundled/")):
+    for name in (name for name in host.folders.models() if name.startswith("bundled/")):
         model, _, codec = run("Loader", model=name, dtype="auto")
         assert model.name == name
         assert model.codec == codec.fingerprint

@@ -76,7 +76,7 @@ def merged_model(run, models_folder):
 
 def loaded_weights(host, handle):
     """What a model's weights are once the host has brought it to its device, as a sampler does."""
-    with host.on_device(handle.patcher):
+    with host.patchers.on_device(handle.patcher):
         return {name: weight.clone() for name, weight in handle.patcher.model.state_dict().items()}
 
 
@@ -94,14 +94,14 @@ def test_the_combo_lists_files_and_peft_folders_as_one_entry_each(host, lora_nod
 
 
 def test_without_loras_the_combo_tells_where_to_put_one_and_refuses_itself(host, lora_node, monkeypatch):
-    monkeypatch.setattr(host, "loras", dict)
+    monkeypatch.setattr(host.folders, "loras", dict)
     (option,) = lora_node.define_schema().inputs[1].options
     assert option == "no LoRA in models/loras"
     assert "allowed are none. Put a .safetensors file" in lora_node.validate_inputs(lora=option)
 
 
 def test_of_many_loras_the_error_names_ten(host, lora_node, monkeypatch):
-    monkeypatch.setattr(host, "loras", lambda: {f"{number}.safetensors": None for number in range(500)})
+    monkeypatch.setattr(host.folders, "loras", lambda: {f"{number}.safetensors": None for number in range(500)})
     assert "8.safetensors, 9.safetensors and 490 more. Put" in lora_node.validate_inputs(lora="x")
 
 
@@ -233,7 +233,7 @@ def test_weights_that_the_host_keeps_away_from_the_device_are_changed_on_the_fly
 
 
 def run_lm(host, handle):
-    with host.on_device(handle.patcher):
+    with host.patchers.on_device(handle.patcher):
         return run_module(handle.patcher.model)
 
 

@@ -69,8 +69,8 @@ def test_the_samplers_inputs_keep_their_order(node_list):
 def test_the_models_folder_joins_the_users_own_paths(comfy, host, models_folder, monkeypatch):
     table = {"musicgen": (["/mnt/mine"], {".pt"})}
     monkeypatch.setattr(comfy.folder_paths, "folder_names_and_paths", table)
-    host.register_model_folder()
-    host.register_model_folder()
+    host.folders.register_model_folder()
+    host.folders.register_model_folder()
     paths, extensions = table["musicgen"]
     saved = str(Path(comfy.folder_paths.get_output_directory()) / "musicgen")
     assert paths == ["/mnt/mine", str(models_folder), saved]

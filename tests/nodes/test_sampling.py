@@ -247,39 +247,39 @@ class TestMayRecord:
 
     @pytest.fixture(autouse=True)
     def a_gpu(self, host, monkeypatch):
-        monkeypatch.setattr(host, "why_no_graphs", lambda device: None)
+        monkeypatch.setattr(host.patchers, "why_no_graphs", lambda device: None)
         monkeypatch.delenv("MUSICGEN_CUDA_GRAPHS", raising=False)
 
     @pytest.fixture
     def patcher(self, run, host):
         patcher = run("Loader", model="tiny/text", dtype="auto")[0].patcher
-        with host.on_device(patcher):
+        with host.patchers.on_device(patcher):
             return patcher
 
     def test_a_model_that_is_loaded_as_a_whole_may(self, host, patcher, comfy):
         assert type(patcher) is comfy.model_patcher.ModelPatcher
-        assert host.may_record(patcher)
+        assert host.patchers.may_record(patcher)
 
     def test_a_dynamic_one_may_not(self, host, patcher, monkeypatch):
         monkeypatch.setattr(type(patcher), "is_dynamic", lambda self: True)
-        assert not host.may_record(patcher)
+        assert not host.patchers.may_record(patcher)
 
     def test_one_that_is_partly_offloaded_may_not(self, host, patcher, monkeypatch):
         monkeypatch.setattr(patcher.model, "model_lowvram", True)
-        assert not host.may_record(patcher)
+        assert not host.patchers.may_record(patcher)
 
     def test_one_with_a_weight_elsewhere_may_not(self, host, patcher):
         patcher.model.head.weight = torch.nn.Parameter(patcher.model.head.weight.to("meta"), requires_grad=False)
-        assert not host.may_record(patcher)
+        assert not host.patchers.may_record(patcher)
 
     @pytest.mark.parametrize("function", ["weight_function", "bias_function"])
     def test_one_whose_weights_are_changed_at_each_use_may_not(self, host, patcher, function):
         setattr(patcher.model.head, function, [lambda weight: weight])
-        assert not host.may_record(patcher)
+        assert not host.patchers.may_record(patcher)
 
     def test_what_the_host_s_layers_multiply_by_is_then_the_very_weight_that_they_hold(self, host, patcher, comfy):
         """A graph keeps addresses, and these layers cast their weights in every call, which must come to nothing."""
-        assert host.may_record(patcher)
+        assert host.patchers.may_record(patcher)
         ops = importlib.import_module("comfy.ops")
         layers = [layer for layer in patcher.model.modules() if isinstance(layer, ops.CastWeightBiasOp)]
         assert {"Linear", "Embedding", "LayerNorm"} <= {base.__name__ for x in layers for base in type(x).__mro__}
@@ -291,7 +291,7 @@ class TestMayRecord:
 
     def test_the_environment_turns_it_off(self, host, patcher, monkeypatch):
         monkeypatch.setenv("MUSICGEN_CUDA_GRAPHS", "0")
-        assert not host.may_record(patcher)
+        assert not host.patchers.may_record(patcher)
 
 
 def test_where_no_steps_can_be_recorded_the_host_chooses_the_patcher(run, host, comfy, monkeypatch):
@@ -300,4 +300,4 @@ def test_where_no_steps_can_be_recorded_the_host_chooses_the_patcher(run, host, 
 
     monkeypatch.setattr(comfy.model_patcher, "CoreModelPatcher", Chosen)
     patcher = run("Loader", model="tiny/text", dtype="auto")[0].patcher
-    assert type(patcher) is Chosen and not host.may_record(patcher)
+    assert type(patcher) is Chosen and not host.patchers.may_record(patcher)

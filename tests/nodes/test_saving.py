@@ -54,7 +54,7 @@ def take(run, encode, load):
 @pytest.mark.parametrize("name", ["text", "melody", "stereo"])
 def test_a_saved_model_is_listed_and_plays_the_same(run, load, save, take, host, name):
     assert save(name) == ["musicgen/mine_00001_.safetensors"]
-    assert "mine_00001_.safetensors" in host.models()
+    assert "mine_00001_.safetensors" in host.folders.models()
     model, _, codec = run("Loader", model="mine_00001_.safetensors", dtype="auto")
     assert torch.equal(take(model, name), take(load(name).model, name))
     assert codec.fingerprint == load(name).codec.fingerprint == model.codec
@@ -65,7 +65,7 @@ def test_a_saved_style_model_hears_and_follows_a_style_as_before(
 ):
     assert save("style") == ["musicgen/mine_00001_.safetensors"]
     name, mert = "mine_00001_.safetensors", models_folder.parent / "audio_encoders" / "MERT-v1-95M"
-    monkeypatch.setattr(host, "search_folders", lambda: [mert.parent])
+    monkeypatch.setattr(host.folders, "search_folders", lambda: [mert.parent])
     write_mert(mert)
     model = run("Loader", model=name, dtype="auto")[0]
     own = load("style").model
@@ -79,12 +79,14 @@ def test_a_saved_style_model_hears_and_follows_a_style_as_before(
 def test_the_loader_notices_when_mert_arrives_beside_a_saved_style_model(run, save, host, output):
     save("style")
     name = "mine_00001_.safetensors"
-    before, names = host.model_fingerprint(name), list(host.models())
+    before, names = host.folders.model_fingerprint(name), list(host.folders.models())
     save("text")  # another model is none of its business
-    assert host.model_fingerprint(name) == before
+    assert host.folders.model_fingerprint(name) == before
     write_mert(output / "musicgen" / "MERT-v1-95M")
-    assert host.model_fingerprint(name) != before
-    assert list(host.models()) == sorted([*names, "mine_00002_.safetensors"], key=list(host.models()).index)
+    assert host.folders.model_fingerprint(name) != before
+    assert list(host.folders.models()) == sorted(
+        [*names, "mine_00002_.safetensors"], key=list(host.folders.models()).index
+    )
     style = run("Style", model=run("Loader", model=name, dtype="auto")[0], audio=sound(6.0), excerpt_length=3.0, seed=1)
     assert style.items[0].shape == (15, 64)
 

@@ -124,14 +124,14 @@ def test_a_batch_of_styles_must_fit(encode, sample, style_of):
 
 
 def test_the_loader_notices_when_mert_arrives_later(comfy, host, tmp_path, monkeypatch):
-    before = host.model_fingerprint("tiny/style")
+    before = host.folders.model_fingerprint("tiny/style")
     extra = tmp_path / "audio_encoders"
     extra.mkdir()
     table = {**comfy.folder_paths.folder_names_and_paths, "audio_encoders": ([str(extra)], {".safetensors"})}
     monkeypatch.setattr(comfy.folder_paths, "folder_names_and_paths", table)
-    without = host.model_fingerprint("tiny/style")
+    without = host.folders.model_fingerprint("tiny/style")
     (extra / "MERT-v1-95M").mkdir()
-    assert len({before, without, host.model_fingerprint("tiny/style")}) == 3
+    assert len({before, without, host.folders.model_fingerprint("tiny/style")}) == 3
 
 
 def test_the_widgets_hold_the_range_of_the_released_model(node_list):

@@ -33,7 +33,7 @@ package = types.ModuleType("musicgen")
 package.__path__ = [sys.argv[1]]
 sys.modules["musicgen"] = package
 from pathlib import Path
-from musicgen import downloads, releases
+from musicgen.hub import download, releases
 
 def fetch(repo, root, stop, limit):
     seen = []
@@ -46,7 +46,7 @@ def fetch(repo, root, stop, limit):
     hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit or hard, hard))
     try:
-        path = downloads.fetch(release, Path(root, "musicgen"), places, on_progress)
+        path = download.fetch(release, Path(root, "musicgen"), places, on_progress)
         return {"path": str(path), "seen": seen}
     except FileNotFoundError as error:
         return {"error": str(error)}

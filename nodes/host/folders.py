@@ -1,0 +1,173 @@
+"""Folders and names: models, LoRAs, downloads and saved files, as ComfyUI's `folder_paths` knows them.
+
+A workflow holds a model's name. This file turns the name into a path, and lists the names that a combo offers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import comfy.utils
+import folder_paths
+
+from ...musicgen.checkpoints.discovery import find_models, is_model_folder
+from ...musicgen.hub.download import Progress, fetch
+from ...musicgen.hub.releases import RELEASES, Release, find_release
+from .progress import check_interrupt, show
+
+FOLDER = "musicgen"
+LORA_FOLDER = "loras"
+BUNDLED = "bundled"
+DEFAULT_MODEL = "bundled/musicgen-nano"
+
+_BUNDLED_DIRECTORY = Path(__file__).resolve().parent.parent.parent / "models"
+_CONFIG = "config.json"
+_NAMED = 10
+_PEFT_FILE, _PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+_EXTENSIONS = {".safetensors", ".bin", ".json"}
+
+
+def register_model_folder() -> None:
+    """Add `models/musicgen`, and `output/musicgen` where models are saved, as core does for its checkpoints.
+    Paths that the user configured before stay, and stay in front."""
+    for parent in (folder_paths.models_dir, folder_paths.get_output_directory()):
+        folder_paths.add_model_folder_path(FOLDER, os.path.join(parent, FOLDER))
+    paths, extensions = folder_paths.folder_names_and_paths[FOLDER]
+    folder_paths.folder_names_and_paths[FOLDER] = (paths, set(extensions) | _EXTENSIONS)
+
+
+def models() -> dict[str, Path]:
+    """Every model's name as the loader shows it, and its folder or file; the bundled ones first."""
+    found = {f"{BUNDLED}/{path.parent.name}": path.parent for path in sorted(_BUNDLED_DIRECTORY.glob(f"*/{_CONFIG}"))}
+    for root in folder_paths.get_folder_paths(FOLDER):
+        for name, path in find_models(Path(root)).items():
+            found.setdefault(name, path)
+    return found
+
+
+def choices() -> list[str]:
+    """What the loader offers: every model, then every release that is not there yet."""
+    known = models()
+    return [*known, *(release.label for release in RELEASES if release.name not in known)]
+
+
+def resolve_model(name: str) -> tuple[str, Path]:
+    """A name out of a workflow -> the name as it is shown, and the model's folder or file.
+
+    Backslashes of Windows and another case are understood. For a download that was not made yet it is
+    the folder that the model will have.
+    """
+    known = models()
+    if release := find_release(name):
+        return release.name, known.get(release.name, _download_folder() / release.name)
+    clean = PurePosixPath(name.replace("\\", "/"))
+    alike = [model for model in known if model.casefold() == str(clean).casefold()]
+    for candidate in (name, str(clean), *(alike if len(alike) == 1 else ())):
+        if candidate in known:
+            return candidate, known[candidate]
+    if clean.is_absolute() or ".." in clean.parts or ":" in name:
+        raise ValueError(
+            f"model is {name!r}, a path outside the models folder; put the model's folder into models/musicgen "
+            "(or name its place in extra_model_paths.yaml) and choose it by its name."
+        )
+    raise ValueError(
+        f"model is {name!r}, which does not exist; allowed are {', '.join(alike or known) or 'none'}. "
+        "Put a folder with a config.json, or a single file, into models/musicgen to add one."
+    )
+
+
+def search_folders() -> list[Path]:
+    """Where to look for what a model needs and does not hold: T5, EnCodec, MERT."""
+    kinds = (FOLDER, "text_encoders", "audio_encoders")
+    return [Path(path) for kind in kinds for path in folder_paths.get_folder_paths(kind)]
+
+
+def model_fingerprint(name: str) -> str:
+    """Changes when a file of the model does, or what lies in the other folders that are searched for its parts.
+    ComfyUI writes it into saved files, so it tells no paths."""
+    path = resolve_model(name)[1]
+    inside = path.rglob("*") if path.is_dir() else [path]
+    beside = [] if path.is_dir() else [inner.name for inner in path.parent.iterdir() if inner.is_dir()]
+    others = sorted(name for name in beside if not is_model_folder(path.parent / name))
+    apart = [folder.stat().st_mtime_ns for folder in search_folders() if folder.is_dir() and folder.name != FOLDER]
+    return _file_fingerprint(path, sorted(inside), [*others, *apart])
+
+
+def _file_fingerprint(path: Path, files: list[Path], apart: list[Any]) -> str:
+    stats = ((str(file), file.stat()) for file in files if file.is_file())
+    state = repr((str(path), [(file, stat.st_mtime_ns, stat.st_size) for file, stat in stats], apart))
+    return hashlib.sha256(state.encode()).hexdigest()
+
+
+def loras() -> dict[str, Path]:
+    """Every LoRA's name as the LoRA loader shows it, and its file; a folder that PEFT saved is one entry."""
+    found: dict[str, Path] = {}
+    for file in folder_paths.get_filename_list(LORA_FOLDER):
+        name, path = PurePosixPath(file.replace("\\", "/")), folder_paths.get_full_path(LORA_FOLDER, file)
+        if name.suffix == ".safetensors" and path is not None:
+            from_peft = name.name == _PEFT_FILE and len(name.parts) > 1 and Path(path).with_name(_PEFT_CONFIG).is_file()
+            found[str(name.parent if from_peft else name)] = Path(path).parent if from_peft else Path(path)
+    return found
+
+
+def resolve_lora(name: str) -> tuple[str, Path]:
+    """A name out of a workflow -> the name with forward slashes, and the LoRA's file or folder."""
+    clean, known = str(PurePosixPath(name.replace("\\", "/"))), loras()
+    if clean not in known:
+        first = ", ".join(list(known)[:_NAMED]) or "none"
+        more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
+        raise ValueError(
+            f"lora is {name!r}, which does not exist; allowed are {first}{more}. Put a .safetensors file, or a folder "
+            "that PEFT saved, into models/loras to add one."
+        )
+    return clean, known[clean]
+
+
+def lora_fingerprint(name: str) -> str:
+    """Changes when a file of the LoRA does."""
+    path = resolve_lora(name)[1]
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return _file_fingerprint(path, files, [])
+
+
+def model_name(path: Path) -> str:
+    """The name under which the loader shows a folder or file."""
+    names = [name for name, found in models().items() if found == path]
+    return names[0] if names else "move it into models/musicgen first"
+
+
+def _download_folder() -> Path:
+    return Path(folder_paths.models_dir, FOLDER)
+
+
+def fetch_release(release: Release, node_id: str | None) -> Path:
+    """Download a release into `models/musicgen`, with a bar and a line on the node, until the user presses Cancel."""
+    bar, shown = comfy.utils.ProgressBar(1), ""
+
+    def on_progress(progress: Progress) -> None:
+        nonlocal shown
+        check_interrupt()
+        if progress.total:
+            bar.update_absolute(progress.done, progress.total)
+            text = f"{release.name}: {progress.done / 1e9:.2f} of {progress.total / 1e9:.2f} GB, {progress.file}"
+            if text != shown:
+                show(node_id, text)
+                shown = text
+
+    places = {kind: list(map(Path, folder_paths.get_folder_paths(kind))) for kind, _ in release.companions}
+    return fetch(release, _download_folder(), places, on_progress)
+
+
+def new_checkpoint_path(prefix: str) -> Path:
+    """Where to save a model: a prefix, with core's placeholders and sub-folders, below the output folder, numbered."""
+    prefix = prefix.replace("\\", "/")
+    if not prefix.rpartition("/")[2] or prefix.rpartition("/")[2].startswith("."):
+        raise ValueError(f"filename_prefix is {prefix!r}; allowed are names that begin neither with nothing nor a dot.")
+    root = folder_paths.get_output_directory()
+    if not folder_paths.is_within_directory(root, os.path.join(root, os.path.dirname(prefix))):
+        raise ValueError(f"filename_prefix is {prefix!r}; allowed are places inside of ComfyUI's output folder.")
+    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, root)
+    return Path(folder, f"{name}_{counter:05}_.safetensors")
