@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..conditioning.text import tokenizer_text
+from ..conditioning.tokenizer import tokenizer_text
 from ..model import MusicGen
 from .layouts import single_file
 from .loading import LM_DTYPES, Components
