@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from .checkpoints.loading import Components, load_components
+from .checkpoints.saving import save_checkpoint
 from .conditioning.melody import Melody, extract_melody
 from .config import RELEASED_CHROMA
 from .generation.generate import OnStep, generate
@@ -86,6 +87,16 @@ class MusicGen:
         """This model with a LoRA of `read_lora` in it; `self` stays as it is and shares what both have in common."""
         lm = merged_lm(self.lm, lora, strength)
         return MusicGen(Components(self.config, lm, self.text_encoder, self.codec, self.style), self.device)
+
+    def save(
+        self,
+        path: str | Path,
+        dtype: torch.dtype = torch.float32,
+        *,
+        on_bytes: Callable[[int, int], None] | None = None,
+    ) -> None:
+        """Write this model to one `.safetensors` file; see :func:`save_checkpoint`."""
+        save_checkpoint(self, path, dtype, on_bytes=on_bytes)
 
     def encode_style(
         self,

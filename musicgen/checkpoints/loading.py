@@ -13,8 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from ..codec.encodec import EnCodec
-from ..conditioning.style import Mert, StyleConditioner
-from ..conditioning.text import TextEncoder, load_tokenizer, restore_tokenizer
+from ..conditioning.mert import Mert
+from ..conditioning.style import StyleConditioner
+from ..conditioning.text import TextEncoder
+from ..conditioning.tokenizer import load_tokenizer, restore_tokenizer
 from ..config import ModelConfig
 from ..lm.cpu_linear import matrices, quick_operations, reads_float16, reads_int8
 from ..lm.language_model import LMModel

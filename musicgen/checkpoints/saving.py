@@ -4,19 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from ..conditioning.text import tokenizer_text
-from ..model import MusicGen
+from ..codec.encodec import EnCodec
+from ..conditioning.style import StyleConditioner
+from ..conditioning.text import TextEncoder
+from ..conditioning.tokenizer import tokenizer_text
+from ..config import ModelConfig
+from ..lm.language_model import LMModel
 from .layouts import single_file
-from .loading import LM_DTYPES, Components
+from .loading import LM_DTYPES
+
+
+class ModelParts(Protocol):
+    """The networks of a model and its configuration, as `Components` and `MusicGen` both hold them."""
+
+    @property
+    def config(self) -> ModelConfig:
+        """The numbers of the model."""
+        ...
+
+    @property
+    def lm(self) -> LMModel:
+        """The language model."""
+        ...
+
+    @property
+    def text_encoder(self) -> TextEncoder:
+        """T5 and its tokenizer."""
+        ...
+
+    @property
+    def codec(self) -> EnCodec:
+        """The codec."""
+        ...
+
+    @property
+    def style(self) -> StyleConditioner | None:
+        """The style condition of a style model."""
+        ...
 
 
 def save_checkpoint(
-    model: Components | MusicGen,
+    model: ModelParts,
     path: str | Path,
     dtype: torch.dtype = torch.float32,
     *,
@@ -25,12 +58,19 @@ def save_checkpoint(
 ) -> None:
     """Write a model to `path` as one `.safetensors` file, which replaces one that is there.
 
-    dtype: of the language model. The text encoder keeps its own, codec and style condition are float32; where
-    dtype is the model's own, loading gives back the same bits. weights: state dicts under `lm`, `text_encoder`,
-    `codec` and `style` to write in place of the modules' own, of the same names and shapes. on_bytes: called
-    with bytes written and bytes in all; what it raises cancels. Never holds a second copy of the model. MERT,
-    which a style model may hear through, is not written. Raises ValueError on another dtype or suffix, and when
-    the file cannot be written.
+    Where dtype is the model's own, loading gives back the same bits. A second copy of the model is never held.
+    MERT, the feature model of some style models, is not written.
+
+    Args:
+        model: the parts of a model, such as a loaded `MusicGen`.
+        path: the file to write.
+        dtype: of the language model. The text encoder keeps its own, codec and style condition are float32.
+        weights: state dicts under `lm`, `text_encoder`, `codec` and `style` to write in place of the modules' own,
+            with the same names and shapes.
+        on_bytes: called with the bytes written and the bytes in all; an exception from it cancels.
+
+    Raises:
+        ValueError: on another dtype or suffix, and when the file cannot be written.
     """
     path = Path(path)
     if dtype not in LM_DTYPES:

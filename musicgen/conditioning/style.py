@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -167,28 +165,6 @@ class StyleConditioner(nn.Module):
             raise ValueError(
                 f"eval_q is {codebooks}; allowed is 1 to {self.config.num_codebooks}, the codebooks of the style."
             )
-
-
-class Mert(nn.Module):
-    """MERT as a feature model: sound at 24 kHz to the last states, 75 a second.
-
-    fields: of a transformers `HubertConfig`.
-    """
-
-    def __init__(self, fields: Mapping[str, Any]) -> None:
-        super().__init__()
-        from transformers import HubertConfig, HubertModel
-
-        self.hubert = HubertModel(HubertConfig(**fields))
-
-    def fold_weight_norm(self) -> None:
-        """Turn the one normalised weight into a plain one, once it is loaded."""
-        nn.utils.parametrize.remove_parametrizations(self.hubert.encoder.pos_conv_embed.conv, "weight")
-
-    def forward(self, wave: Tensor) -> Tensor:
-        """Mono sound `[B, L]` -> states `[B, frames, width]`."""
-        states: Tensor = self.hubert(wave).last_hidden_state
-        return states
 
 
 def cut_excerpt(wave: Tensor, sample_rate: int, seconds: float, seed: int | None) -> Tensor:

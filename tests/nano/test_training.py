@@ -15,7 +15,7 @@ import torch
 
 from musicgen import GenerationParams, load_model
 from musicgen.conditioning.melody import Melody, MelodyLead
-from musicgen.conditioning.text import load_tokenizer
+from musicgen.conditioning.tokenizer import load_tokenizer
 from musicgen.training.codec import CodecTraining, train_codec
 from musicgen.training.losses import codes_cross_entropy, mel_distance, si_snr
 from musicgen.training.resume import load_checkpoint, save_checkpoint

@@ -31,7 +31,8 @@ def encoders(comfy, pack, host):
     text = importlib.import_module(f"{PACK}.musicgen.conditioning.text")
     types = importlib.import_module(f"{PACK}.nodes.sockets")
     sd = importlib.import_module("comfy.sd")
-    tokenizer = text.load_tokenizer(COMFYUI / "comfy" / "text_encoders" / "t5_tokenizer")
+    read = importlib.import_module(f"{PACK}.musicgen.conditioning.tokenizer").load_tokenizer
+    tokenizer = read(COMFYUI / "comfy" / "text_encoders" / "t5_tokenizer")
     module = text.TextEncoder(T5_BASE | SHAPE, tokenizer).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(4)
     for name, weight in module.t5.named_parameters():

@@ -149,6 +149,12 @@ def test_the_format_is_that_of_the_language_model_alone(model, tmp_path):
     assert stored.keys() == {key for key in stored if key.startswith(("lm.", "text_encoder.", "codec."))}
 
 
+def test_a_model_saves_itself_and_the_public_name_takes_it(model, tmp_path):
+    model("hf-text").save(tmp_path / "own.safetensors", torch.float16)
+    save_checkpoint(model("hf-text"), tmp_path / "public.safetensors", torch.float16)
+    assert (tmp_path / "own.safetensors").read_bytes() == (tmp_path / "public.safetensors").read_bytes()
+
+
 def test_saving_twice_gives_the_same_bytes_also_after_the_tokenizer_was_used(saved, model, tmp_path):
     model("hf-text").text_encoder.encode(["a much longer description", "rock"])
     save_checkpoint(model("hf-text"), tmp_path / "again.safetensors")

@@ -10,7 +10,8 @@ import torch
 
 from musicgen.conditioning.condition import TextCondition
 from musicgen.conditioning.melody import extract_melody, fit_length, null_chroma
-from musicgen.conditioning.text import TextEncoder, load_tokenizer
+from musicgen.conditioning.text import TextEncoder
+from musicgen.conditioning.tokenizer import load_tokenizer
 from musicgen.config import RELEASED_CHROMA, ChromaConfig
 from tests.conftest import GOLDEN, golden_tensors
 
