@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 
 import torch
@@ -61,3 +62,16 @@ def resample(audio: Tensor, sample_rate: int, to_rate: int) -> Tensor:
 def resampled_length(num_samples: int, sample_rate: int, to_rate: int) -> int:
     """Samples that num_samples become at another rate: the last one begun counts."""
     return -(-num_samples * to_rate // sample_rate)
+
+
+def mel_filter_bank(sample_rate: int, n_fft: int, num_mels: int) -> Tensor:
+    """Triangular filters `[num_mels, n_fft // 2 + 1]`, evenly spaced on the mel scale up to half the rate."""
+    top = 2595.0 * math.log10(1.0 + sample_rate / 2 / 700.0)
+    edges = 700.0 * (10 ** (torch.linspace(0.0, top, num_mels + 2, dtype=torch.float64) / 2595.0) - 1.0)
+    bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * sample_rate / n_fft
+    # No triangle is narrower than the distance of two bins, or it would hold none.
+    width = torch.clamp(edges[1:] - edges[:-1], min=sample_rate / n_fft)
+    centre = edges[1:-1, None]
+    rising = 1.0 - (centre - bins) / width[:-1, None]
+    falling = 1.0 - (bins - centre) / width[1:, None]
+    return torch.minimum(rising, falling).clamp_min(0.0).to(torch.float32)

@@ -1,6 +1,6 @@
 """The measures as commands: `score` prints one table, `pictures` draws, `train-probe` trains what they listen with.
 
-`python -m musicgen.metrics score --model models/musicgen-nano` scores held-out songs, chance (the
+`python -m nano.measure score --model models/musicgen-nano` scores held-out songs, chance (the
 same songs, each against another's labels), what the model's codec makes of them, and what the
 model makes of their captions.
 """
@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from musicgen.evaluation.frechet import Clap, frechet_distance
+from musicgen.evaluation.clap import Clap
+from musicgen.evaluation.frechet import frechet_distance
 from musicgen.evaluation.rhythm import log_mel
 from musicgen.generation.params import GenerationParams
 from musicgen.images import spectrogram_image
@@ -153,7 +154,7 @@ def _request(args: argparse.Namespace) -> GenerationParams:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m musicgen.metrics", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m nano.measure", description=__doc__)
     commands = parser.add_subparsers(required=True)
     scores = commands.add_parser("score", help="print one table of all measures")
     scores.add_argument("--model", type=Path, action="append", default=[], help="a model folder; may be repeated")

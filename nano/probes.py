@@ -154,7 +154,7 @@ def load_probe(path: Path = SHIPPED_PROBE) -> Probe:
     from safetensors.torch import load_file
 
     if not path.is_file():
-        raise FileNotFoundError(f"there is no probe at {path}; train one with python -m musicgen.metrics train-probe.")
+        raise FileNotFoundError(f"there is no probe at {path}; train one with python -m nano.measure train-probe.")
     probe = Probe()
     tensors = {name: tensor.float() for name, tensor in load_file(path).items()}
     expected = {name: tensor.shape for name, tensor in probe.state_dict().items()}

@@ -1,6 +1,6 @@
 """The pattern study: the same small model trained once per codebook pattern, and what each makes of held-out captions.
 
-`python -m musicgen.training.patterns --work FOLDER` renders songs, trains a codec, trains every
+`python -m nano.study --work FOLDER` renders songs, trains a codec, trains every
 pattern and seed that has no result yet, and prints one table. It is the ablation of Copet et al.
 2023 (section 4.3, table 5) in miniature: same size, same data, same number of clips seen; only the
 order of the codes differs.
@@ -155,7 +155,7 @@ def _spread(values: list[float]) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m musicgen.training.patterns", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m nano.study", description=__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for songs, checkpoints and results (1 GB)")
     parser.add_argument("--patterns", nargs="+", choices=STUDIED, default=list(STUDIED))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])

@@ -1,4 +1,4 @@
-"""Train musicgen-nano: `python -m musicgen.training STAGE --work FOLDER`.
+"""Train musicgen-nano: `python -m nano.train STAGE --work FOLDER`.
 
 Stages: songs, codec, tokens, lm, export, or all of them in this order. Every stage goes on where it
 was stopped, and takes what the stages before it left in the work folder. `--miniature` does it all
@@ -87,7 +87,7 @@ def _say(text: str) -> None:
 
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m musicgen.training", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m nano.train", description=__doc__)
     parser.add_argument("stage", choices=[*STAGES, "all"])
     parser.add_argument("--work", type=Path, required=True, help="folder for songs, checkpoints and models (3 GB)")
     parser.add_argument("--model", choices=[*MODELS, "both"], default="both", help="for the stages lm and export")

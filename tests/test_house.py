@@ -19,11 +19,6 @@ APART = [path for folder in ("nano", "benchmarks", "dev") for path in sorted((RO
 PACKAGES = {"musicgen", "nodes", "nano", "benchmarks", "dev"}
 COMFYUI = {"comfy", "comfy_execution", "comfy_extras", "execution", "folder_paths", "server"}
 
-# (folder, folder) of the imports that still run sideways or down; empty when every split is done.
-STILL_TO_MOVE = {
-    ("checkpoints", "model"),  # saving takes a whole model, not its parts
-    ("evaluation", "training"),  # si_snr, mel_distance and mel_filter_bank lie among the losses
-}
 # How many places `python tests/english.py` may find; to be 0.
 ENGLISH_LEFT = 329
 # Heavy or fragile packages are imported where they are used, not when the library is.
@@ -82,7 +77,7 @@ def test_the_import_list_names_every_folder_and_file_of_the_library():
 
 
 def test_the_library_imports_only_from_lines_above():
-    wrong, pairs = [], set()
+    wrong = []
     for path in LIBRARY:
         room = path.relative_to(ROOT / "musicgen").parts[0].removesuffix(".py")
         for node, name, _ in imports(path):
@@ -90,11 +85,8 @@ def test_the_library_imports_only_from_lines_above():
             other = rest.partition(".")[0]
             if first != "musicgen" or other == room or ORDER.get(other, 99) < ORDER[room]:
                 continue
-            pairs.add((room, other))
-            if (room, other) not in STILL_TO_MOVE:
-                wrong.append(f"{name_of(path)}:{node.lineno}: {room} may not import {other}")
+            wrong.append(f"{name_of(path)}:{node.lineno}: {room} may not import {other}")
     assert not wrong
-    assert STILL_TO_MOVE <= pairs, f"done, take out of STILL_TO_MOVE: {STILL_TO_MOVE - pairs}"
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=name_of)

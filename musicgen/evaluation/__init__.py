@@ -1,11 +1,12 @@
 """Measures of music: is it what was asked for, does it follow the melody, is it sound at all.
 
 Plain functions over audio `[B, L]` (mono) or codes `[B, K, T]`. Pulse, tempo, key and chroma need no
-training; instruments are told by a small probe that knows the corpus of `musicgen.training`;
-`python -m musicgen.metrics score` prints all of them as one table.
+training; instruments are told by a small probe that knows the corpus of `nano`;
+`python -m nano.measure score` prints all of them as one table.
 """
 
-from .frechet import Clap, frechet_distance
+from .clap import Clap
+from .frechet import frechet_distance
 from .intervals import bootstrap_interval, wilson_interval
 from .rhythm import onset_autocorrelation, onset_envelope, pulse_strength, tempo_of
 from .sound import codebook_perplexity, is_clipped, is_silent, is_stuck, mel_distance, si_snr

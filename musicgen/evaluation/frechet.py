@@ -1,14 +1,9 @@
-"""The Frechet distance of two sets of embeddings, and embeddings of CLAP where the user has it."""
+"""The Frechet distance of two sets of embeddings."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import torch
 from torch import Tensor
-
-from ..audio import resample
 
 
 def frechet_distance(embeddings: Tensor, reference: Tensor) -> float:
@@ -27,40 +22,3 @@ def frechet_distance(embeddings: Tensor, reference: Tensor) -> float:
     root = (vectors * values.clamp_min(0).sqrt()) @ vectors.t()
     shared = torch.linalg.eigvalsh(root @ second @ root).clamp_min(0).sqrt().sum()
     return float((gap + first.trace() + second.trace() - 2 * shared).clamp_min(0))
-
-
-class Clap:
-    """A CLAP model (Wu et al. 2023) from a local folder in the transformers layout."""
-
-    def __init__(self, folder: str | Path) -> None:
-        from transformers import AutoTokenizer, ClapFeatureExtractor, ClapModel
-
-        if not Path(folder).is_dir():
-            raise FileNotFoundError(f"{folder} is no folder; give one that holds a CLAP model in transformers' layout.")
-        self._model = ClapModel.from_pretrained(folder, local_files_only=True).eval()
-        self._extractor = ClapFeatureExtractor.from_pretrained(folder, local_files_only=True)
-        self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-
-    @torch.no_grad()
-    def embed_audio(self, audio: Tensor, sample_rate: int) -> Tensor:
-        """Unit embeddings `[B, D]` of audio `[B, L]`; of longer clips only the first 10 s are heard."""
-        rate = self._extractor.sampling_rate
-        # Cut here: the extractor would cut at random.
-        waves = list(resample(audio, sample_rate, rate)[:, : self._extractor.nb_max_samples].numpy())
-        inputs = self._extractor(waves, sampling_rate=rate, return_tensors="pt")
-        return torch.nn.functional.normalize(_pooled(self._model.get_audio_features(**inputs)), dim=-1)
-
-    @torch.no_grad()
-    def embed_text(self, texts: list[str]) -> Tensor:
-        """Unit embeddings `[B, D]` of descriptions."""
-        inputs = self._tokenizer(texts, padding=True, return_tensors="pt")
-        return torch.nn.functional.normalize(_pooled(self._model.get_text_features(**inputs)), dim=-1)
-
-    def score(self, audio: Tensor, sample_rate: int, texts: list[str]) -> Tensor:
-        """Cosine of each clip and its description: `[B]`."""
-        return (self.embed_audio(audio, sample_rate) * self.embed_text(texts)).sum(dim=-1)
-
-
-def _pooled(features: Any) -> Tensor:
-    """Newer versions of transformers wrap the embedding."""
-    return features if isinstance(features, Tensor) else features.pooler_output

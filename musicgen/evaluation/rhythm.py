@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..training.losses import mel_filter_bank
+from ..audio import mel_filter_bank
 
 ENVELOPE_RATE = 100
 """Frames per second of an onset envelope."""

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from ..codec.encodec import EnCodec
 from ..config import CodecConfig
-from .losses import MelLoss, mel_distance, si_snr
+from ..evaluation.sound import mel_distance, si_snr
+from .losses import MelLoss
 from .resume import Progress, load_checkpoint, save_checkpoint, step_rng, step_torch_rng
 
 

@@ -16,8 +16,9 @@ import torch
 from musicgen import GenerationParams, load_model
 from musicgen.conditioning.melody import Melody, MelodyLead
 from musicgen.conditioning.tokenizer import load_tokenizer
+from musicgen.evaluation.sound import mel_distance, si_snr
 from musicgen.training.codec import CodecTraining, train_codec
-from musicgen.training.losses import codes_cross_entropy, mel_distance, si_snr
+from musicgen.training.losses import codes_cross_entropy
 from musicgen.training.resume import load_checkpoint, save_checkpoint
 from nano import recipes
 from nano import study as patterns
