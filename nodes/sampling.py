@@ -130,7 +130,8 @@ class MusicGenSampleTokens(io.ComfyNode):
                     "prompt",
                     optional=True,
                     tooltip="Tokens to continue, from MusicGen EnCodec Encode or from this node. They must be shorter "
-                    "than the window of the model (30 seconds for the released models, 10 for AudioGen).",
+                    "than the duration. Beyond the model's window (30 seconds for the released models, 10 for "
+                    "AudioGen) the music goes on from their last part.",
                 ),
                 StyleSocket.Input(
                     "style",
@@ -190,6 +191,7 @@ class MusicGenSampleTokens(io.ComfyNode):
             model, params, batch_size, positive=positive, negative=negative, melody=melody, style=style, prompt=prompt
         )
         _warn_of_foreign_pattern(model, params.pattern, cls.hidden.unique_id)
+        _tell_of_long_prompt(model, request, cls.hidden.unique_id)
         codes = _sample(model, request)
         return io.NodeOutput(sampled_tokens(codes, model, params))
 
@@ -205,6 +207,16 @@ def _sample(model: ModelHandle, request: Request) -> Tensor:
 
 def _draw_first(codes: Tensor, card: int) -> Tensor:
     return codes_image(codes[0], card)
+
+
+def _tell_of_long_prompt(model: ModelHandle, request: Request, node_id: str | None) -> None:
+    window, rate = request.windows(model.config)[0], model.config.frame_rate
+    if window.first > 0:
+        host.say(
+            node_id,
+            f"The prompt is {request.prompt_frames / rate:g} s long, beyond the model's window of "
+            f"{model.config.window:g} s. The music goes on from its last {window.prompt_frames / rate:g} s.",
+        )
 
 
 def _warn_of_foreign_pattern(model: ModelHandle, pattern: str | None, node_id: str | None) -> None:

@@ -202,7 +202,7 @@ class _Part:
     def _leads(self, window: Window) -> list[Lead]:
         """Return the leads of a window: within one window they are as given, in a long piece they go on."""
         leads, windows = self.request.leads(self.config), self.request.windows(self.config)
-        if len(windows) == 1:
+        if len(windows) == 1 and not window.first:
             return leads
         return [lead.during(window.first, windows[0].num_frames, self.config.frame_rate) for lead in leads]
 

@@ -41,12 +41,17 @@ def plan_windows(
     model_window: float = 30.0,
     model_stride: float = 18.0,
 ) -> list[Window]:
-    """The windows of a request with a prompt of prompt_frames.
+    """Plan the windows of a request with a prompt of prompt_frames.
+
+    A prompt as long as the window or longer is continued from its last `window - extend_stride` seconds.
+
+    >>> plan_windows(GenerationParams(duration=4.0, window=3.0, extend_stride=2.0), frame_rate=50)
+    [Window(first=0, num_frames=150, prompt_frames=0), Window(first=100, num_frames=100, prompt_frames=50)]
 
     model_window: seconds that the model was trained on at a time; model_stride: seconds that it
     moves on by, which is kept as a share if the request names another window. Raises ValueError
-    when the duration is under one frame, when the prompt leaves nothing to sample in the first
-    window, or when several windows are needed and would not overlap.
+    when the duration is under one frame, when the prompt is no shorter than the duration, or when
+    several windows are needed and would not overlap.
     """
     total = to_frames(params.duration, frame_rate)
     window = model_window if params.window is None else params.window
@@ -62,14 +67,17 @@ def plan_windows(
             f"extend_stride is {extend_stride} seconds; windows must overlap, so allowed for a piece longer "
             f"than the window is at least one frame, {1 / frame_rate:g} s, and less than {window:g} s."
         )
-    first_size = min(total, size)
-    if prompt_frames >= first_size:
+    if prompt_frames >= total:
         raise ValueError(
-            f"the prompt is {prompt_frames / frame_rate:g} seconds long; allowed is less than "
-            f"{first_size / frame_rate:g} seconds (the smaller of the duration, {params.duration:g}, and the model's "
-            f"window, {window:g}). Trim the prompt or raise the duration."
+            f"the prompt is {prompt_frames / frame_rate:g} seconds long; allowed is less than the duration, "
+            f"{params.duration:g} seconds, which includes the prompt. Raise the duration or trim the prompt."
         )
-    windows = [Window(0, first_size, prompt_frames)]
+    if prompt_frames < size:
+        windows = [Window(0, min(total, size), prompt_frames)]
+    else:
+        # The model cannot see all of the prompt: go on from its last part, as a later window does.
+        first = prompt_frames - (size - stride)
+        windows = [Window(first, min(total - first, size), size - stride)]
     while windows[-1].first + windows[-1].num_frames < total:
         first = windows[-1].first + stride
         windows.append(Window(first, min(total - first, size), size - stride))

@@ -301,3 +301,12 @@ def test_where_no_steps_can_be_recorded_the_host_chooses_the_patcher(run, host, 
     monkeypatch.setattr(comfy.model_patcher, "CoreModelPatcher", Chosen)
     patcher = run("Loader", model="tiny/text", dtype="auto")[0].patcher
     assert type(patcher) is Chosen and not host.patchers.may_record(patcher)
+
+
+def test_a_prompt_beyond_the_window_is_continued_and_the_node_says_from_where(encode, sample, said):
+    prompt = sample(encode("rain", "audiogen"), "audiogen")
+    prompt = {**prompt, "codes": prompt["codes"].repeat(1, 1, 22)}  # 11 s, the window being 10
+    tokens = sample(encode("rain", "audiogen"), "audiogen", prompt=prompt, duration=11.5)
+    assert torch.equal(tokens["codes"][:, :, :550], prompt["codes"]) and tokens["codes"].shape[2] == 575
+    ((text, _),) = said
+    assert text == ("The prompt is 11 s long, beyond the model's window of 10 s. The music goes on from its last 8 s.")

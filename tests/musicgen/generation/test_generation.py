@@ -15,7 +15,7 @@ from musicgen.conditioning.condition import TextCondition
 from musicgen.generation import generate as generation
 from musicgen.generation.generate import generate
 from musicgen.generation.request import Request
-from musicgen.generation.windows import plan_windows
+from musicgen.generation.windows import Window, plan_windows
 from tests.conftest import golden_json
 
 SCHEDULES = golden_json("extend_schedule.json")
@@ -99,6 +99,32 @@ def test_a_melody_may_come_in_every_shape_that_says_the_same(texts, model, sweep
     forms = [sweep, sweep[0], sweep[0, 0], stereo, stereo[0], [sweep], [sweep[0]], [sweep[0, 0]], [stereo] * len(texts)]
     codes = [m.generate(texts, params(30), melody=form) for form in forms]
     assert all(torch.equal(codes[0], other) for other in codes[1:])
+
+
+def test_a_prompt_beyond_the_window_is_continued_from_its_last_part():
+    longer = GenerationParams(duration=10.0, window=3.0, extend_stride=2.0)
+    assert plan_windows(longer, 50, 250) == [Window(200, 150, 50), Window(300, 150, 50), Window(400, 100, 50)]
+    assert plan_windows(longer, 50, 150)[0] == Window(100, 150, 50)
+    assert plan_windows(longer, 50, 149)[0] == Window(0, 150, 149)
+    assert plan_windows(longer, 50, 499) == [Window(449, 51, 50)]
+    with pytest.raises(ValueError, match="10 seconds long; allowed is less than the duration, 10 seconds"):
+        plan_windows(longer, 50, 500)
+
+
+@pytest.mark.parametrize("name", ["hf-text", "hf-melody"])
+def test_a_long_prompt_stays_and_the_music_after_it_hears_only_the_last_part(name, model, sweep):
+    m = model(name)
+    request = {"window": 0.6, "extend_stride": 0.4, "use_sampling": False}
+    options = {"melody": sweep} if m.config.chroma else {}
+    prompt = torch.randint(0, m.config.card, (1, 4, 50), generator=torch.Generator().manual_seed(3))
+    other = prompt.clone()
+    other[:, :, :40] = 0
+    long, same = (m.generate(["rock"], params(70, **request), prompt=p, **options) for p in (prompt, other))
+    assert torch.equal(long[:, :, :50], prompt) and torch.equal(same[:, :, :50], other)
+    assert torch.equal(long[:, :, 50:], same[:, :, 50:]) and int(long.min()) >= 0
+    other[:, :, 45:] = 0
+    changed = m.generate(["rock"], params(70, **request), prompt=other, **options)
+    assert not torch.equal(changed[:, :, 50:], long[:, :, 50:])
 
 
 def test_continuation_together_with_a_melody_keeps_the_prompt_and_follows_the_melody(model, sweep, tensors):
@@ -299,7 +325,10 @@ def prompt_of(frames, codebooks=4, value=0):
         (lambda m: m.generate(["x"], params(20, window=0.2, extend_stride=0.01)), "extend_stride is 0.01"),
         (lambda m: m.generate("rock", params()), "'rock'; allowed is a list"),
         (lambda m: m.generate(["x"], params(20), prompt=torch.zeros(1, 4, 3)), "float32; allowed are whole numbers"),
-        (lambda m: m.generate(["x"], params(20), prompt=prompt_of(20)), "0.4 seconds long; allowed is less than 0.4"),
+        (
+            lambda m: m.generate(["x"], params(20), prompt=prompt_of(20)),
+            "0.4 seconds long; allowed is less than the duration, 0.4",
+        ),
         (lambda m: m.generate(["x"], GenerationParams(duration=60), prompt=prompt_of(120000)), "2400 seconds"),
         (lambda m: m.generate(["x"], params(), prompt=prompt_of(5, 8)), "needs \\[1 or 1, 4, T\\]"),
         (lambda m: m.generate(["x"], params(), prompt=prompt_of(5).expand(3, -1, -1)), "shape \\[3, 4, 5\\]"),
