@@ -13,7 +13,7 @@ from ..musicgen.generation.params import GenerationParams
 from ..musicgen.generation.patterns import PATTERN_NAMES, trained_pattern_name
 from ..musicgen.generation.request import Request
 from ..musicgen.images import codes_image
-from . import host
+from .host import patchers, progress
 from .inputs import read_request, sampled_tokens
 from .sockets import (
     CATEGORY,
@@ -177,15 +177,9 @@ class MusicGenSampleTokens(io.ComfyNode):
         style: StyleBatch | None = None,
         cfg_coef_beta: float = 1.0,
     ) -> io.NodeOutput:
+        chosen = None if pattern == AUTO else pattern
         params = GenerationParams(
-            duration,
-            cfg_coef,
-            temperature,
-            top_k,
-            top_p,
-            seed=seed,
-            pattern=None if pattern == AUTO else pattern,
-            cfg_coef_beta=cfg_coef_beta,
+            duration, cfg_coef, temperature, top_k, top_p, seed=seed, pattern=chosen, cfg_coef_beta=cfg_coef_beta
         )
         request = read_request(
             model, params, batch_size, positive=positive, negative=negative, melody=melody, style=style, prompt=prompt
@@ -199,9 +193,9 @@ class MusicGenSampleTokens(io.ComfyNode):
 def _sample(model: ModelHandle, request: Request) -> Tensor:
     """Codes of a request, with the weights and the memory from the host."""
     lm, config = model.patcher.model, model.config
-    report = host.StepReporter(request.steps(config), partial(_draw_first, card=config.card))
-    with host.on_device(model.patcher, memory_required=request.bytes(config, lm.dtype.itemsize)) as device:
-        graphs = host.may_record(model.patcher)
+    report = progress.StepReporter(request.steps(config), partial(_draw_first, card=config.card))
+    with patchers.on_device(model.patcher, memory_required=request.bytes(config, lm.dtype.itemsize)) as device:
+        graphs = patchers.may_record(model.patcher)
         return generate(lm, config, request, on_step=report, device=device, use_cuda_graphs=graphs)
 
 
@@ -223,7 +217,7 @@ def _warn_of_foreign_pattern(model: ModelHandle, pattern: str | None, node_id: s
     own = trained_pattern_name(model.config.delays, model.config.audio_channels)
     if pattern is not None and pattern != own:
         trained = own or f"delays of {', '.join(map(str, model.config.delays))}"
-        host.say(
+        progress.say(
             node_id,
             f"Pattern {pattern}: the model {model.name} was not trained on it but on {trained}, so expect noise.",
         )

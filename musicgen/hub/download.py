@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from .lock import held
 from .releases import Release, expected_files, select_files
 from .transfer import RefusedError, RemoteFile, Transfer, reason
 
@@ -122,11 +123,9 @@ class _Run:
         return wanted
 
     def _make(self, plan: _Plan) -> None:
-        from huggingface_hub.utils import WeakFileLock
-
         plan.temporary.parent.mkdir(parents=True, exist_ok=True)
         # Another server, or a cancelled attempt that still waits for its last bytes, may be at the same folder.
-        with WeakFileLock(plan.temporary.parent / f"{plan.target.name}.lock"):
+        with held(plan.temporary.parent / f"{plan.target.name}.lock", self.transfer.check):
             self.transfer.check()
             if _is_there(plan.target):
                 self.transfer.finished += sum(file.size for file in plan.files)

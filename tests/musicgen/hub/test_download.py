@@ -124,7 +124,7 @@ class Bench:
         assert sorted(path.name for path in folder.iterdir()) == WANTED
         for name in WANTED:
             assert (folder / name).read_bytes() == self.hub.repositories[SMALL][name]
-        assert not list(self.models.glob(".downloads/*/"))
+        assert not list(self.models.glob(".downloads/*"))
 
 
 @pytest.fixture(scope="module")
