@@ -21,6 +21,7 @@ from ..config import ModelConfig
 from ..lm.cpu_linear import matrices, quick_operations, reads_float16, reads_int8
 from ..lm.language_model import LMModel
 from .checkpoint import Checkpoint, MertFiles, Part
+from .files.regular import existing
 from .files.tensors import Recipe, StoredTensors
 from .layouts import audiocraft, huggingface, single_file
 from .parts.text import EMBEDDING, EMBEDDING_AGAIN
@@ -121,6 +122,7 @@ def open_checkpoint(
 ) -> Checkpoint:
     """Open the model at `path` for reading, whatever its layout; of a folder that holds both, Hugging Face's."""
     place = Path(path)
+    existing(place)
     if single_file.is_checkpoint(place):
         return single_file.open_checkpoint(place, [Path(folder) for folder in search])
     codec, text = (Path(given) if given is not None else None for given in (codec_from, text_encoder_from))

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .regular import existing, regular_file
+
 MAX_JSON_BYTES = 1 << 24
 _MAX_COUNT = 512
 _MISSING = object()
@@ -99,10 +101,11 @@ def is_number(value: Any) -> bool:
 
 
 def read_json(path: Path) -> Fields:
-    """A JSON file whose root is a table. Raises ValueError on anything else."""
+    """A JSON file whose root is a table. Raises ValueError on anything else, FileNotFoundError where there is none."""
+    size = existing(regular_file(path)).st_size
+    if size > MAX_JSON_BYTES:
+        raise ValueError(f"{path} has {size} bytes; allowed are {MAX_JSON_BYTES}, so fetch it again.")
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ValueError(f"it has more than {MAX_JSON_BYTES} bytes")
         return Fields(json.loads(path.read_text(encoding="utf-8")), str(path))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is not readable JSON ({error}); fetch it again.") from error

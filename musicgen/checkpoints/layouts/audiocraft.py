@@ -12,6 +12,7 @@ from typing import Any
 
 from ...config import RELEASED_STRIDE, ChromaConfig, LMConfig, ModelConfig, StyleConfig
 from ..checkpoint import Checkpoint, Part
+from ..files.regular import is_there
 from ..files.settings import Fields
 from ..files.tensors import Recipe, StoredTensors
 from ..parts.codec import CodecNeeds, find_codec
@@ -35,7 +36,7 @@ _SOUND_STRIDE = 0.2
 
 def is_checkpoint(path: Path) -> bool:
     """Whether a path looks like a model in this layout: a folder with its file, or such a file."""
-    return (path / LM_FILE).is_file() or (path.is_file() and path.suffix in FILE_SUFFIXES)
+    return is_there(path / LM_FILE) or (path.suffix in FILE_SUFFIXES and not path.is_dir())
 
 
 def open_checkpoint(

@@ -62,7 +62,7 @@ class Entry:
 
 def is_checkpoint(path: Path) -> bool:
     """Whether a path is a file that may be in this layout; what it holds is looked at when it is read."""
-    return path.suffix.lower() == SUFFIX and path.is_file()
+    return path.suffix.lower() == SUFFIX and not path.is_dir()
 
 
 def open_checkpoint(path: Path, search: Sequence[Path] = ()) -> Checkpoint:

@@ -203,8 +203,9 @@ def test_a_header_of_noise_is_not_a_model(checkpoint_copy):
 
 
 def test_missing_files_are_named(checkpoint_copy, tmp_path):
+    (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
-        load_model(tmp_path / "nowhere")
+        load_model(tmp_path / "empty")
     folder = checkpoint_copy("hf-text")
     (folder / "tokenizer.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"neither tokenizer\.json nor spiece\.model"):
