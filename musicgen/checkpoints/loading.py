@@ -25,6 +25,7 @@ from .files.regular import existing
 from .files.tensors import Recipe, StoredTensors
 from .layouts import audiocraft, huggingface, single_file
 from .parts.text import EMBEDDING, EMBEDDING_AGAIN
+from .sizes import check_mert_sizes, check_sizes
 
 logger = logging.getLogger("musicgen")
 
@@ -100,6 +101,7 @@ def load_components(
 
 def load_mert(files: MertFiles, device: torch.device | str) -> Mert:
     """Load the MERT that a style model hears through, in float32. Raises ValueError on damaged files."""
+    check_mert_sizes(files.config, files.part.stored.where)
     try:
         with torch.device("meta"):
             mert = Mert(files.config)
@@ -137,6 +139,7 @@ def _build(
     """The modules, without memory. The first is the language model in plain layers, to read shapes off: the
     host's layers may have no parameters before they are loaded."""
     config, stored = checkpoint.config, checkpoint.tokenizer
+    check_sizes(config, checkpoint.where)
     tokenizer = load_tokenizer(stored) if isinstance(stored, Path) else restore_tokenizer(stored, checkpoint.where)
     try:
         with torch.device("meta"):

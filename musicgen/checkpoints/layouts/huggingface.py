@@ -119,7 +119,7 @@ def _chroma_config(folder: Path, root: Fields, codec: CodecConfig) -> ChromaConf
         raise ValueError(f"{root.where}: num_chroma is {num_chroma}; this pack implements 12, the pitch classes.")
     return ChromaConfig(
         sample_rate=features.integer("sampling_rate", codec.sample_rate),
-        n_fft=features.integer("n_fft", RELEASED_CHROMA.n_fft),
+        n_fft=features.integer("n_fft", RELEASED_CHROMA.n_fft, high=1 << 20),
         hop_length=features.integer("hop_length", RELEASED_CHROMA.hop_length),
         num_chroma=num_chroma,
         chroma_length=root.integer("chroma_length", RELEASED_CHROMA.chroma_length),

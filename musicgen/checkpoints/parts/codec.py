@@ -11,7 +11,7 @@ from pathlib import Path
 from ...config import CodecConfig
 from ..checkpoint import Part
 from ..files.regular import is_there
-from ..files.settings import Fields, is_number, read_json
+from ..files.settings import Fields, is_number, read_json, shown
 from ..files.tensors import Recipe, StoredTensors
 from ..files.weights import has_weights, read_weights
 from ..layouts.audiocraft_file import SolverFile, read_solver_file
@@ -59,7 +59,7 @@ def config_of_transformers(fields: Fields) -> CodecConfig:
     ratios = fields.integers("upsampling_ratios")
     bandwidths = fields.get("target_bandwidths")
     if not isinstance(bandwidths, list) or not bandwidths or not all(is_number(b) and b > 0 for b in bandwidths):
-        raise ValueError(f"{fields.where}: target_bandwidths is {bandwidths!r:.80}; allowed is a list of numbers.")
+        raise ValueError(f"{fields.where}: target_bandwidths is {shown(bandwidths)}; allowed is a list of numbers.")
     if fields.integer("audio_channels") != 1 or fields.flag("normalize"):
         raise ValueError(f"{fields.where}: only mono codecs without normalisation are implemented.")
     fields.choice("norm_type", ("weight_norm", "none"))
