@@ -25,7 +25,7 @@ def _is_part(path: Path) -> bool:
     config, other = (path / name for name in MARKERS)
     try:
         return not other.is_file() and config.is_file() and read_json(config).values.get("model_type") in PARTS
-    except ValueError:  # loading it tells what is wrong
+    except (ValueError, OSError):  # loading it tells what is wrong
         return False
 
 

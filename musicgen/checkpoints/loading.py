@@ -21,9 +21,11 @@ from ..config import ModelConfig
 from ..lm.cpu_linear import matrices, quick_operations, reads_float16, reads_int8
 from ..lm.language_model import LMModel
 from .checkpoint import Checkpoint, MertFiles, Part
+from .files.regular import existing
 from .files.tensors import Recipe, StoredTensors
 from .layouts import audiocraft, huggingface, single_file
 from .parts.text import EMBEDDING, EMBEDDING_AGAIN
+from .sizes import check_mert_sizes, check_sizes
 
 logger = logging.getLogger("musicgen")
 
@@ -99,6 +101,7 @@ def load_components(
 
 def load_mert(files: MertFiles, device: torch.device | str) -> Mert:
     """Load the MERT that a style model hears through, in float32. Raises ValueError on damaged files."""
+    check_mert_sizes(files.config, files.part.stored.where)
     try:
         with torch.device("meta"):
             mert = Mert(files.config)
@@ -121,6 +124,7 @@ def open_checkpoint(
 ) -> Checkpoint:
     """Open the model at `path` for reading, whatever its layout; of a folder that holds both, Hugging Face's."""
     place = Path(path)
+    existing(place)
     if single_file.is_checkpoint(place):
         return single_file.open_checkpoint(place, [Path(folder) for folder in search])
     codec, text = (Path(given) if given is not None else None for given in (codec_from, text_encoder_from))
@@ -135,6 +139,7 @@ def _build(
     """The modules, without memory. The first is the language model in plain layers, to read shapes off: the
     host's layers may have no parameters before they are loaded."""
     config, stored = checkpoint.config, checkpoint.tokenizer
+    check_sizes(config, checkpoint.where)
     tokenizer = load_tokenizer(stored) if isinstance(stored, Path) else restore_tokenizer(stored, checkpoint.where)
     try:
         with torch.device("meta"):

@@ -8,8 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .regular import existing, regular_file
+
 MAX_JSON_BYTES = 1 << 24
+MAX_WHOLE = 1 << 24
+"""The largest whole number that a setting may be: larger than every width, rate and vocabulary there is."""
 _MAX_COUNT = 512
+_MAX_NUMBER = 1e9
 _MISSING = object()
 
 
@@ -25,39 +30,38 @@ class Fields:
         """A table within the table."""
         return Fields(self.get(name, default), f"{self.where}: {name}")
 
-    def integer(self, name: str, default: int | None = None) -> int:
-        """A whole number from 1 on."""
+    def integer(self, name: str, default: int | None = None, *, high: int = MAX_WHOLE) -> int:
+        """A whole number from 1 to `high`."""
         value = self.get(name, _MISSING if default is None else default)
-        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value < 1 << 40:
-            raise ValueError(f"{self.where}: {name} is {value!r:.80}; allowed is a whole number from 1 on.")
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= high:
+            raise ValueError(f"{self.where}: {name} is {shown(value)}; allowed is a whole number from 1 to {high}.")
         return value
 
     def count(self, name: str, default: int | None = None) -> int:
-        """How often something is repeated: what is built for each takes time before any weight is looked at."""
-        value = self.integer(name, default)
-        if value > _MAX_COUNT:
-            raise ValueError(f"{self.where}: {name} is {value}; allowed is a whole number from 1 to {_MAX_COUNT}.")
-        return value
+        """How often something is repeated: each repetition is built before any weight is looked at."""
+        return self.integer(name, default, high=_MAX_COUNT)
 
     def flag(self, name: str, default: bool | None = None) -> bool:
         """True or false."""
         value = self.get(name, _MISSING if default is None else default)
         if not isinstance(value, bool):
-            raise ValueError(f"{self.where}: {name} is {value!r:.80}; allowed are true and false.")
+            raise ValueError(f"{self.where}: {name} is {shown(value)}; allowed are true and false.")
         return value
 
-    def number(self, name: str, default: float | None = None) -> float:
-        """A finite number above 0."""
+    def number(self, name: str, default: float | None = None, *, high: float = _MAX_NUMBER) -> float:
+        """A number above 0, up to `high`."""
         value = self.get(name, _MISSING if default is None else default)
-        if not is_number(value) or value <= 0:
-            raise ValueError(f"{self.where}: {name} is {value!r:.80}; allowed is a number above 0.")
+        if not is_number(value) or not 0 < value <= high:
+            raise ValueError(
+                f"{self.where}: {name} is {shown(value)}; allowed is a number above 0 and at most {high:g}."
+            )
         return float(value)
 
     def choice(self, name: str, allowed: tuple[str, ...], default: str | None = None) -> str:
         """One of several words."""
         value = self.get(name, _MISSING if default is None else default)
         if value not in allowed:
-            raise ValueError(f"{self.where}: {name} is {value!r:.80}; this pack implements {', '.join(allowed)}.")
+            raise ValueError(f"{self.where}: {name} is {shown(value)}; this pack implements {', '.join(allowed)}.")
         return str(value)
 
     def integers(self, name: str, default: Any = _MISSING, *, low: int = 1, high: int = 1 << 20) -> tuple[int, ...]:
@@ -65,7 +69,10 @@ class Fields:
         values = self.get(name, default)
         ok = isinstance(values, list) and 0 < len(values) <= _MAX_COUNT
         if not ok or not all(type(n) is int and low <= n <= high for n in values):
-            raise ValueError(f"{self.where}: {name} is {values!r:.80}; allowed is a list of whole numbers.")
+            raise ValueError(
+                f"{self.where}: {name} is {shown(values)}; allowed is a list of 1 to {_MAX_COUNT} whole numbers from "
+                f"{low} to {high}."
+            )
         return tuple(values)
 
     def require(self, name: str, *allowed: Any) -> None:
@@ -74,7 +81,7 @@ class Fields:
         if value is None or any(value == one and type(value) is type(one) for one in allowed):
             return
         raise ValueError(
-            f"{self.where}: {name} is {value!r:.80}, which is not implemented; allowed is "
+            f"{self.where}: {name} is {shown(value)}, which is not implemented; allowed is "
             f"{', '.join(map(repr, allowed)) or 'none'}."
         )
 
@@ -88,6 +95,14 @@ class Fields:
         return value
 
 
+def shown(value: Any) -> str:
+    """A value out of a file for a message, cut to 80 characters."""
+    try:
+        return f"{value!r:.80}"
+    except ValueError:  # Python writes out no number of more than some thousand digits
+        return "a number of thousands of digits"
+
+
 def is_number(value: Any) -> bool:
     """Whether a value out of a file is a finite number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -99,10 +114,12 @@ def is_number(value: Any) -> bool:
 
 
 def read_json(path: Path) -> Fields:
-    """A JSON file whose root is a table. Raises ValueError on anything else."""
+    """A JSON file whose root is a table. Raises ValueError on anything else, FileNotFoundError where there is none."""
+    size = existing(regular_file(path)).st_size
+    if size > MAX_JSON_BYTES:
+        raise ValueError(f"{path} has {size} bytes; allowed are {MAX_JSON_BYTES}, so fetch it again.")
     try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ValueError(f"it has more than {MAX_JSON_BYTES} bytes")
-        return Fields(json.loads(path.read_text(encoding="utf-8")), str(path))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not readable JSON ({error}); fetch it again.") from error
+    return Fields(values, str(path))

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from . import pickled
+from .regular import is_there, regular_file
 from .settings import read_json
 from .tensors import StoredTensors, TensorRecord
 
@@ -46,16 +47,17 @@ def has_weights(folder: Path) -> bool:
 def read_weights(folder: Path) -> StoredTensors:
     """The tensors of a folder in the Hugging Face layout: safetensors before `.bin`, one file before shards.
 
-    Raises FileNotFoundError where a file is missing, ValueError on one that is damaged, lies outside
-    the folder, or repeats a tensor.
+    Raises FileNotFoundError where a file is missing, ValueError on one that is damaged, is no regular file,
+    or repeats a tensor.
     """
-    name = next((name for name in WEIGHT_FILES if (folder / name).is_file()), None)
+    there = [name for name in WEIGHT_FILES if is_there(folder / name)]
+    name = next((name for name in there if (folder / name).is_file()), there[0] if there else None)
     if name is None:
         raise FileNotFoundError(f"{folder} holds neither {', nor '.join(WEIGHT_FILES)}; put the model's weights there.")
     paths = _shards(folder / name) if name.endswith(".json") else [folder / name]
     records: dict[str, TensorRecord] = {}
     for path in paths:
-        for key, record in read_file(inside(folder, path)).items():
+        for key, record in read_file(path).items():
             if key in records:
                 raise ValueError(f"{folder}: tensor {key!r:.200} is stored in two files; fetch the model again.")
             records[key] = record
@@ -64,6 +66,7 @@ def read_weights(folder: Path) -> StoredTensors:
 
 def read_file(path: Path) -> dict[str, TensorRecord]:
     """The tensors of one file by name: safetensors, or a flat dictionary that PyTorch saved."""
+    regular_file(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     return tensors_of(pickled.load(path), path)
@@ -80,28 +83,11 @@ def tensors_of(contents: Any, path: Path) -> dict[str, TensorRecord]:
     return {str(key): value for key, value in contents.items()}
 
 
-def inside(folder: Path, path: Path) -> Path:
-    """`path`, if the file that it stands for lies in `folder`.
-
-    Links within a folder are followed, and so is a link that is the folder. In Hugging Face's cache a
-    model's folder is that of all its snapshots, which link to files beside them. Raises ValueError else.
-    """
-    try:
-        root, real = folder.resolve(), path.resolve()
-    except (OSError, RuntimeError) as error:
-        raise ValueError(f"{path} is a link in a circle; put the file itself there.") from error
-    if root.parent.name == "snapshots":
-        root = root.parent.parent
-    if not real.is_relative_to(root):
-        raise ValueError(f"{path} is a link that leaves its folder; put the file itself there, or link the folder.")
-    return path
-
-
 def _shards(index: Path) -> list[Path]:
     names = read_json(index).get("weight_map", {})
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):
         raise ValueError(f"{index} is not an index of weights; fetch it again.")
-    present = {path.name: path for path in index.parent.iterdir() if path.is_file()}
+    present = {path.name: path for path in index.parent.iterdir()}
     wanted = sorted(set(names.values()))
     missing = [name for name in wanted if name not in present]
     if missing:
@@ -112,7 +98,8 @@ def _shards(index: Path) -> list[Path]:
 
 
 def read_metadata(path: Path) -> dict[str, str]:
-    """What a safetensors file says of itself beside its tensors."""
+    """The metadata of a safetensors file, which stand beside its tensors."""
+    regular_file(path)
     metadata = _read_header(path)[0].get("__metadata__")
     return metadata if isinstance(metadata, dict) else {}
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from ...config import RELEASED_STRIDE, ChromaConfig, LMConfig, ModelConfig, StyleConfig
 from ..checkpoint import Checkpoint, Part
-from ..files.settings import Fields
+from ..files.regular import is_there
+from ..files.settings import Fields, shown
 from ..files.tensors import Recipe, StoredTensors
 from ..parts.codec import CodecNeeds, find_codec
 from ..parts.mert import find_mert, how_to_get
@@ -27,7 +28,7 @@ _TEXT, _WAVE = "description", "self_wav"
 _TEXT_PROJECTION, _WAVE_PROJECTION = (f"{_CONDITIONERS}.{name}.output_proj" for name in (_TEXT, _WAVE))
 # The window of a Fourier transform, which is computed here.
 _IGNORED = frozenset({f"{_CONDITIONERS}.{_WAVE}.chroma.spec.window"})
-_HEAD_DIM, _RELEASED_RATE, _RELEASED_SECONDS = 64, 32000, 30
+_HEAD_DIM, _RELEASED_RATE, _RELEASED_SECONDS, _LONGEST_SECONDS = 64, 32000, 30, 3600
 _SOUND_TEXT_DIM = 1024  # of T5-large, which of the released models AudioGen alone has
 # AudioGen moves on by less of its window than music does: by two of its ten seconds.
 _SOUND_STRIDE = 0.2
@@ -35,7 +36,7 @@ _SOUND_STRIDE = 0.2
 
 def is_checkpoint(path: Path) -> bool:
     """Whether a path looks like a model in this layout: a folder with its file, or such a file."""
-    return (path / LM_FILE).is_file() or (path.is_file() and path.suffix in FILE_SUFFIXES)
+    return is_there(path / LM_FILE) or (path.suffix in FILE_SUFFIXES and not path.is_dir())
 
 
 def open_checkpoint(
@@ -108,13 +109,13 @@ def lm_config(root: Fields, shapes: dict[str, tuple[int, ...]]) -> LMConfig:
     is_text = cross == [_TEXT] and prepend == []
     if not is_text and (cross != [] or sorted(map(str, prepend)) != [_TEXT, _WAVE]):
         raise ValueError(
-            f"{fuser.where}: cross is {cross!r:.80} and prepend is {prepend!r:.80}; this pack implements "
+            f"{fuser.where}: cross is {shown(cross)} and prepend is {shown(prepend)}; this pack implements "
             f"cross [{_TEXT}], and prepend [{_WAVE}, {_TEXT}]."
         )
     kind = None if is_text else _conditioner(root, _WAVE)[0]
     if kind not in (None, "chroma_stem", "style"):
         raise ValueError(
-            f"{root.where}: {_WAVE} is conditioned by {kind!r:.80}; this pack implements chroma_stem and style."
+            f"{root.where}: {_WAVE} is conditioned by {shown(kind)}; this pack implements chroma_stem and style."
         )
     projection = shapes.get(f"{_TEXT_PROJECTION}.weight", (0, 0))
     dim = fields.integer("dim")
@@ -122,7 +123,7 @@ def lm_config(root: Fields, shapes: dict[str, tuple[int, ...]]) -> LMConfig:
         dim=dim,
         num_layers=fields.count("num_layers"),
         num_heads=fields.integer("num_heads"),
-        ffn_dim=round(dim * fields.number("hidden_scale")),
+        ffn_dim=round(dim * fields.number("hidden_scale", high=1024)),
         num_codebooks=fields.count("n_q"),
         card=fields.integer("card"),
         cross_attention=is_text,
@@ -175,7 +176,7 @@ def _delays(root: Fields, num_codebooks: int) -> tuple[int, ...]:
 
 def _window(root: Fields) -> float:
     """Seconds that the model was trained on at a time."""
-    return root.part("dataset", {}).number("segment_duration", _RELEASED_SECONDS)
+    return root.part("dataset", {}).number("segment_duration", _RELEASED_SECONDS, high=_LONGEST_SECONDS)
 
 
 def _conditioner(root: Fields, name: str) -> tuple[str, Fields]:
@@ -200,7 +201,7 @@ def _chroma_config(root: Fields, rate: int) -> ChromaConfig:
 def _text_encoder_name(root: Fields) -> str:
     kind, fields = _conditioner(root, _TEXT)
     if kind != "t5":
-        raise ValueError(f"{root.where}: {_TEXT} is conditioned by {kind!r:.80}; this pack implements t5.")
+        raise ValueError(f"{root.where}: {_TEXT} is conditioned by {shown(kind)}; this pack implements t5.")
     for name in ("finetune", "normalize_text"):
         fields.require(name, False)
     return str(fields.get("name"))

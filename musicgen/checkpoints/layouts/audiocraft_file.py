@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ..files import pickled
+from ..files.regular import regular_file
 from ..files.settings import Fields, is_number
 from ..files.tensors import StoredTensors
-from ..files.weights import inside, tensors_of
+from ..files.weights import tensors_of
 
 _SETTINGS = "xp.cfg"
 _MAX_YAML_CHARACTERS = 1 << 18
@@ -43,9 +44,7 @@ def read_solver_file(path: Path) -> SolverFile:
 
     Raises FileNotFoundError and ValueError saying what is wrong with it.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; put the model's file there.")
-    contents = pickled.load(inside(path.parent, path))
+    contents = pickled.load(regular_file(path))
     if not isinstance(contents, dict):
         raise ValueError(f"{path} holds no dictionary; choose a file that audiocraft exported.")
     settings = _settings(contents.get(_SETTINGS), path)

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from ...config import RELEASED_CHROMA, RELEASED_STRIDE, ChromaConfig, CodecConfig, LMConfig, ModelConfig
 from ..checkpoint import Checkpoint, Part
+from ..files.regular import is_there
 from ..files.settings import Fields, read_json
 from ..files.tensors import Recipe, StoredTensors
-from ..files.weights import has_weights, inside, read_weights
+from ..files.weights import has_weights, read_weights
 from ..parts.codec import CONFIG_FILE, codec_part, config_of_transformers
 from ..parts.text import t5_fields, text_recipes
 
@@ -58,12 +59,12 @@ def read_config(folder: Path, stored: Collection[str] = ()) -> ModelConfig:
     Raises FileNotFoundError without a config.json, ValueError on a field that is missing, out of
     range or of a feature that is not implemented.
     """
-    if not (folder / CONFIG_FILE).is_file():
+    if not is_there(folder / CONFIG_FILE):
         raise FileNotFoundError(
             f"{folder} holds no {CONFIG_FILE} and no state_dict.bin; give the folder of a model in the layout of "
             "Hugging Face or audiocraft."
         )
-    root = read_json(inside(folder, folder / CONFIG_FILE))
+    root = read_json(folder / CONFIG_FILE)
     melody = root.choice("model_type", MODEL_TYPES) == "musicgen_melody"
     decoder, text = root.part("decoder"), root.part("text_encoder")
     codec = config_of_transformers(root.part("audio_encoder"))
@@ -105,20 +106,20 @@ def read_config(folder: Path, stored: Collection[str] = ()) -> ModelConfig:
 
 def _window(folder: Path, frame_rate: int) -> float:
     """Seconds that a model was trained on; the layout has them as the frames that transformers samples at most."""
-    if not (folder / GENERATION_FILE).is_file():
+    if not is_there(folder / GENERATION_FILE):
         return RELEASED_FRAMES / frame_rate
     return read_json(folder / GENERATION_FILE).integer("max_length", RELEASED_FRAMES) / frame_rate
 
 
 def _chroma_config(folder: Path, root: Fields, codec: CodecConfig) -> ChromaConfig:
     path = folder / PREPROCESSOR_FILE
-    features = read_json(path) if path.is_file() else Fields({}, str(path))
+    features = read_json(path) if is_there(path) else Fields({}, str(path))
     num_chroma = root.integer("num_chroma", RELEASED_CHROMA.num_chroma)
     if num_chroma != 12:
         raise ValueError(f"{root.where}: num_chroma is {num_chroma}; this pack implements 12, the pitch classes.")
     return ChromaConfig(
         sample_rate=features.integer("sampling_rate", codec.sample_rate),
-        n_fft=features.integer("n_fft", RELEASED_CHROMA.n_fft),
+        n_fft=features.integer("n_fft", RELEASED_CHROMA.n_fft, high=1 << 20),
         hop_length=features.integer("hop_length", RELEASED_CHROMA.hop_length),
         num_chroma=num_chroma,
         chroma_length=root.integer("chroma_length", RELEASED_CHROMA.chroma_length),

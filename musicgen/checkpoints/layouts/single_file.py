@@ -27,10 +27,11 @@ from torch import Tensor
 
 from ...config import CodecConfig, ModelConfig, StyleConfig
 from ..checkpoint import Checkpoint, Part
+from ..files.settings import MAX_WHOLE, Fields, is_number, shown
 from ..files.tensors import Recipe, StoredTensors
 from ..files.weights import read_file, read_metadata
 from ..parts.mert import find_mert, how_to_get
-from ..parts.text import EMBEDDING_AGAIN
+from ..parts.text import EMBEDDING_AGAIN, t5_fields
 
 SUFFIX = ".safetensors"
 VERSION = "1"
@@ -39,6 +40,7 @@ _PREFIX = "musicgen."
 _LM, _TEXT, _CODEC, _STYLE = "lm.", "text_encoder.", "codec.", "style."
 _HEARD_THROUGH = "features."  # of a style condition: a model of its own, or the codec once more
 _TRAINING_STATE = ("inited", "cluster_size", "embed_avg")
+_LONGEST_SECONDS, _LARGEST_DELAY = 3600, 1000
 _DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
@@ -62,7 +64,7 @@ class Entry:
 
 def is_checkpoint(path: Path) -> bool:
     """Whether a path is a file that may be in this layout; what it holds is looked at when it is read."""
-    return path.suffix.lower() == SUFFIX and path.is_file()
+    return path.suffix.lower() == SUFFIX and not path.is_dir()
 
 
 def open_checkpoint(path: Path, search: Sequence[Path] = ()) -> Checkpoint:
@@ -105,6 +107,8 @@ def read_config(path: Path, stored: Collection[str] = ()) -> ModelConfig:
     except ValueError as error:
         raise ValueError(f"{where} is no JSON ({error}); save the model again.") from error
     config = dataclasses.replace(_restore(ModelConfig, values, where), name=path.stem)
+    text = t5_fields(Fields(config.text_encoder, f"{where}.text_encoder"))
+    config = dataclasses.replace(config, text_encoder=text)
     _check(config, where, len(stored))
     return config
 
@@ -146,11 +150,11 @@ def _restore(hint: Any, value: Any, where: str) -> Any:
     scalars = isinstance(value, dict) and all(type(item) in (int, float, str, bool) for item in value.values())
     if scalars and origin is not None and issubclass(origin, Mapping):
         return value
-    if hint is float and type(value) in (int, float) and math.isfinite(value):
+    if hint is float and is_number(value):
         return float(value)
     if hint in (int, str, bool) and type(value) is hint:
         return value
-    raise ValueError(f"{where} is {str(value)[:80]!r}, which is not of the type {hint}; save the model again.")
+    raise ValueError(f"{where} is {shown(value)}, which is not of the type {hint}; save the model again.")
 
 
 def _restore_fields(kind: Any, value: Any, where: str) -> Any:
@@ -166,8 +170,8 @@ def _restore_fields(kind: Any, value: Any, where: str) -> Any:
         )
     restored = {name: _restore(hints[name], item, f"{where}.{name}") for name, item in value.items()}
     for name, item in restored.items():
-        if type(item) is int and item < 1:
-            raise ValueError(f"{where}.{name} is {item}; allowed is a whole number from 1 on.")
+        if type(item) is int and not 1 <= item <= MAX_WHOLE:
+            raise ValueError(f"{where}.{name} is {shown(item)}; allowed is a whole number from 1 to {MAX_WHOLE}.")
     return kind(**restored)
 
 
@@ -175,22 +179,26 @@ def _check(config: ModelConfig, where: str, num_tensors: int) -> None:
     """What must agree within a configuration that describes a model."""
     lm, codec, text, style = config.lm, config.codec, config.text_encoder, config.style
     counts = [lm.num_layers, codec.lstm, codec.n_residual_layers, codec.num_codebooks, len(codec.ratios)]
-    counts += [text[name] for name in ("num_layers", "num_decoder_layers") if isinstance(text.get(name), int)]
-    counts += [] if style is None else [style.num_layers]
+    counts += [text["num_layers"]] + ([] if style is None else [style.num_layers])
     faults = {
         "its layers are more than the file's tensors": num_tensors and max(counts) > num_tensors,
         "its channels are neither 1 nor 2": config.audio_channels > 2,
         "language model and codec have different codebooks": (lm.num_codebooks, lm.card)
         != (codec.num_codebooks * config.audio_channels, codec.card),
-        "its delays do not fit its codebooks": len(config.delays) != lm.num_codebooks or min(config.delays) < 0,
-        "its window is not above 0 seconds": config.window <= 0,
-        "a ratio of the codec is below 1": not codec.ratios or min(codec.ratios) < 1,
+        "its delays do not fit its codebooks": len(config.delays) != lm.num_codebooks or not _are_delays(config.delays),
+        f"its window is not above 0 and at most {_LONGEST_SECONDS} seconds": not 0 < config.window <= _LONGEST_SECONDS,
+        f"a ratio of the codec is not from 1 to {MAX_WHOLE}": not codec.ratios
+        or not all(1 <= ratio <= MAX_WHOLE for ratio in codec.ratios),
         "the text is of another width than the language model takes": text.get("d_model") != lm.text_dim,
         "the style is of another width than the language model takes": lm.style_dim != (style and style.dim),
         "its style condition cannot be": style is not None and not _is_style(style, codec),
     }
     if found := [fault for fault, is_fault in faults.items() if is_fault]:
         raise ValueError(f"{where} describes no model, since {' and '.join(found)}; save the model again.")
+
+
+def _are_delays(delays: Sequence[int]) -> bool:
+    return all(0 <= delay <= _LARGEST_DELAY for delay in delays)
 
 
 def _is_style(style: StyleConfig, codec: CodecConfig) -> bool:

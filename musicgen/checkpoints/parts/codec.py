@@ -10,9 +10,10 @@ from pathlib import Path
 
 from ...config import CodecConfig
 from ..checkpoint import Part
-from ..files.settings import Fields, is_number, read_json
+from ..files.regular import is_there
+from ..files.settings import Fields, is_number, read_json, shown
 from ..files.tensors import Recipe, StoredTensors
-from ..files.weights import has_weights, inside, read_weights
+from ..files.weights import has_weights, read_weights
 from ..layouts.audiocraft_file import SolverFile, read_solver_file
 from .search import cached_folder, folders_in, named_first
 
@@ -58,7 +59,7 @@ def config_of_transformers(fields: Fields) -> CodecConfig:
     ratios = fields.integers("upsampling_ratios")
     bandwidths = fields.get("target_bandwidths")
     if not isinstance(bandwidths, list) or not bandwidths or not all(is_number(b) and b > 0 for b in bandwidths):
-        raise ValueError(f"{fields.where}: target_bandwidths is {bandwidths!r:.80}; allowed is a list of numbers.")
+        raise ValueError(f"{fields.where}: target_bandwidths is {shown(bandwidths)}; allowed is a list of numbers.")
     if fields.integer("audio_channels") != 1 or fields.flag("normalize"):
         raise ValueError(f"{fields.where}: only mono codecs without normalisation are implemented.")
     fields.choice("norm_type", ("weight_norm", "none"))
@@ -181,7 +182,7 @@ def open_codec(path: Path, num_codebooks: int | None = None) -> CodecFiles:
     """
     file = path / COMPRESSION_FILE if path.is_dir() else path
     if path.is_dir() and (path / CONFIG_FILE).is_file() and has_weights(path):
-        root = read_json(inside(path, path / CONFIG_FILE))
+        root = read_json(path / CONFIG_FILE)
         alone = root.choice("model_type", ("musicgen", "musicgen_melody", "encodec")) == "encodec"
         config = config_of_transformers(root if alone else root.part(_IN_MUSICGEN.removesuffix(".")))
         prefix = "" if alone else _IN_MUSICGEN
@@ -209,7 +210,7 @@ def find_codec(
     where to put it, ValueError if a codec given or found beside does not fit.
     """
     own = beside / COMPRESSION_FILE
-    if given is None and own.is_file():
+    if given is None and is_there(own):
         solver = read_solver_file(own)
         if solver.pretrained is None:
             given = own

@@ -12,7 +12,7 @@ from typing import Any
 from ..checkpoint import MertFiles, Part
 from ..files.settings import Fields, read_json
 from ..files.tensors import Recipe, StoredTensors
-from ..files.weights import has_weights, inside, read_weights
+from ..files.weights import has_weights, read_weights
 from .search import cached_folder, entries, named_first
 
 REPOSITORY = "m-a-p/MERT-v1-95M"
@@ -52,7 +52,7 @@ def how_to_get(beside: Path) -> str:
 
 def open_mert(folder: Path) -> MertFiles:
     """Open a MERT folder. Raises ValueError on a damaged one and on options that are not implemented."""
-    fields, stored = read_json(inside(folder, folder / _CONFIG_FILE)), read_weights(folder)
+    fields, stored = read_json(folder / _CONFIG_FILE), read_weights(folder)
     ignored = frozenset({_MASK} & stored.records.keys())
     return MertFiles(_hubert_fields(fields), Part(stored, lambda names: _recipes(names, stored), ignored))
 
@@ -62,7 +62,7 @@ def _is_mert(folder: Path, width: int) -> bool:
         return False
     try:
         values = read_json(folder / _CONFIG_FILE).values
-    except ValueError:
+    except (ValueError, OSError):
         return False
     found = values.get("model_type"), values.get("hidden_size"), values.get("sample_rate", _RATE)
     return found == ("mert_model", width, _RATE)

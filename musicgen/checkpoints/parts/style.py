@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from ...config import StyleConfig
 from ..checkpoint import Part
-from ..files.settings import Fields, is_number
+from ..files.settings import Fields, is_number, shown
 from ..files.tensors import Recipe, StoredTensors
 
 PREFIX = "condition_provider.conditioners.self_wav."
@@ -65,7 +65,7 @@ def _range(fields: Fields) -> tuple[float, float]:
     """The seconds that training varied the excerpt over."""
     value = fields.get("varying_lengths", [1.5, 4.5])
     if not isinstance(value, list) or len(value) != 2 or not all(is_number(v) for v in value):
-        raise ValueError(f"{fields.where}: varying_lengths is {value!r:.80}; allowed are two numbers.")
+        raise ValueError(f"{fields.where}: varying_lengths is {shown(value)}; allowed are two numbers.")
     return float(value[0]), float(value[1])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from ..checkpoint import Part
 from ..files.settings import Fields, read_json
 from ..files.tensors import Recipe, StoredTensors
-from ..files.weights import has_weights, inside, read_file, read_weights
+from ..files.weights import has_weights, read_file, read_weights
 from .search import cached_folder, entries, folders_in, listed, named_first
 
 _CONFIG_FILE = "config.json"
@@ -71,7 +71,7 @@ def open_text_encoder(path: Path, name: str, width: int, places: Sequence[Path])
     FileNotFoundError.
     """
     if path.is_dir():
-        fields = read_json(inside(path, path / _CONFIG_FILE))
+        fields = read_json(path / _CONFIG_FILE)
         fields.choice("model_type", ("t5",))
         config, stored = t5_fields(fields), read_weights(path)
     else:

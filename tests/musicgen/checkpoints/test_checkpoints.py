@@ -103,7 +103,41 @@ def test_tensors_that_do_not_fit_are_named(change, words, checkpoint_copy):
         (lambda c: c["audio_encoder"].update(target_bandwidths=2.2), "target_bandwidths is 2.2"),
         (lambda c: c["audio_encoder"].update(target_bandwidths=["x"]), "target_bandwidths is"),
         (lambda c: c["audio_encoder"].update(codebook_size=1), "codebook_size is 1"),
-        (lambda c: c["audio_encoder"].update(trim_right_ratio=0.5), "describes no model that can be built"),
+        (lambda c: c["audio_encoder"].update(trim_right_ratio=0.5), "trim_right_ratio is 0.5; allowed is 1"),
+        (
+            lambda c: c["text_encoder"].update(vocab_size=2**62),
+            "vocab_size is 4611686018427387904; allowed is a whole number from 1 to 16777216",
+        ),
+        (
+            lambda c: c["text_encoder"].update(d_ff=2**24, vocab_size=2**24, d_model=2**24),
+            "the text encoder has an embedding of vocab_size 16777216 x d_model 16777216 numbers; allowed are",
+        ),
+        (
+            lambda c: c["decoder"].update(hidden_size=2**24, num_attention_heads=2**20),
+            "the language model has attention matrices of queries, keys, values 3 x dim 16777216",
+        ),
+        (lambda c: c["decoder"].update(ffn_dim=2**23), r"misshaped tensors|feed-forward matrices of dim 48 x ffn_dim"),
+        (
+            lambda c: c["audio_encoder"].update(upsampling_ratios=[2] * 60),
+            "codec has .* of n_filters 4 x 2.60|does not fit",
+        ),
+        (
+            lambda c: c["audio_encoder"].update(num_filters=2**24),
+            "the codec has an LSTM of gates 4 x n_filters 16777216",
+        ),
+        (
+            lambda c: c["audio_encoder"].update(dilation_growth_rate=2**24, num_residual_layers=9),
+            "dilation_base is 1677",
+        ),
+        (
+            lambda c: c["audio_encoder"].update(upsampling_ratios=[2**30, 4]),
+            r"upsampling_ratios is \[1073741824, 4\]; allowed is a list of 1 to 512 whole numbers from 1 to 1048576",
+        ),
+        (
+            lambda c: c["text_encoder"].update(layer_norm_epsilon=1e300),
+            r"layer_norm_epsilon is 1e\+300; allowed is a number above 0 and at most 1e\+09",
+        ),
+        (lambda c: c["decoder"].update(num_hidden_layers=10**9), "1000000000; allowed is a whole number from 1 to 512"),
         (lambda c: c["audio_encoder"].pop("use_causal_conv"), "lacks the field 'use_causal_conv'"),
         (lambda c: c["audio_encoder"].update(normalize="no"), "normalize is 'no'; allowed are true and false"),
         (lambda c: c["text_encoder"].update(feed_forward_proj="foo"), "feed_forward_proj is 'foo'"),
@@ -203,8 +237,9 @@ def test_a_header_of_noise_is_not_a_model(checkpoint_copy):
 
 
 def test_missing_files_are_named(checkpoint_copy, tmp_path):
+    (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
-        load_model(tmp_path / "nowhere")
+        load_model(tmp_path / "empty")
     folder = checkpoint_copy("hf-text")
     (folder / "tokenizer.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"neither tokenizer\.json nor spiece\.model"):

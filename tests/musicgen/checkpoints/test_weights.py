@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import struct
 
@@ -89,26 +90,78 @@ def test_a_shard_outside_the_folder_is_refused(name, checkpoint_copy):
         ("audiocraft-text", "compression_state_dict.bin"),
     ],
 )
-def test_a_link_that_leaves_the_folder_is_refused_and_others_are_followed(kind, file, checkpoint_copy, tmp_path, model):
+def test_a_link_to_a_regular_file_is_followed_wherever_it_lies(kind, file, checkpoint_copy, tmp_path, model):
     folder = checkpoint_copy(kind)
-    (folder / file).rename(folder / "inside")
-    (folder / file).symlink_to("inside")
+    (tmp_path / "blobs").mkdir()
+    (folder / file).rename(tmp_path / "blobs" / "4f9a0c")
+    (folder / file).symlink_to(tmp_path / "blobs" / "4f9a0c")
     assert same(load_model(folder), model(kind))
     (tmp_path / "linked").symlink_to(folder)
     assert same(load_model(tmp_path / "linked"), model(kind))
-    (folder / "inside").rename(tmp_path / "outside")
-    (folder / file).unlink()
-    (folder / file).symlink_to(tmp_path / "outside")
-    with pytest.raises(ValueError, match="is a link that leaves its folder; put the file itself there"):
+
+
+def to_itself(path, elsewhere):
+    path.symlink_to(path.name)
+
+
+def to_nothing(path, elsewhere):
+    path.symlink_to(elsewhere / "gone")
+
+
+def to_a_folder(path, elsewhere):
+    path.symlink_to(elsewhere)
+
+
+def to_a_device(path, elsewhere):
+    path.symlink_to("/dev/zero")
+
+
+def to_a_pipe(path, elsewhere):
+    os.mkfifo(elsewhere / "pipe")
+    path.symlink_to(elsewhere / "pipe")
+
+
+def a_pipe(path, elsewhere):
+    os.mkfifo(path)
+
+
+NO_FILES = {
+    to_itself: r"is a link in a circle; put the file itself there",
+    to_nothing: r"links to \S*gone, which does not exist; put it there",
+    to_a_folder: r"links to a folder; put the file itself there",
+    to_a_device: r"links to a device; put the file itself there",
+    to_a_pipe: r"links to a pipe; put the file itself there",
+    a_pipe: r"is a pipe; put the file itself there",
+}
+
+
+@pytest.mark.parametrize("put", NO_FILES, ids=lambda put: put.__name__)
+@pytest.mark.parametrize(
+    ("kind", "file"),
+    [
+        ("hf-text", "model.safetensors"),
+        ("hf-text", "config.json"),
+        ("hf-text", "generation_config.json"),
+        ("hf-text-sharded", "model-00001-of-00002.safetensors"),
+        ("hf-text-sharded", "model.safetensors.index.json"),
+        ("audiocraft-text", "state_dict.bin"),
+        ("audiocraft-text", "compression_state_dict.bin"),
+    ],
+)
+def test_what_is_no_file_in_the_place_of_one_is_refused_in_a_sentence(put, kind, file, checkpoint_copy, tmp_path):
+    folder, elsewhere = checkpoint_copy(kind), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (folder / file).unlink(missing_ok=True)
+    put(folder / file, elsewhere)
+    with pytest.raises((ValueError, FileNotFoundError), match=f"{file} {NO_FILES[put]}"):
         load_model(folder)
 
 
-def test_a_link_in_a_circle_is_no_file(checkpoint_copy):
-    folder = checkpoint_copy("hf-text")
-    (folder / "model.safetensors").unlink()
-    (folder / "model.safetensors").symlink_to("model.safetensors")
-    with pytest.raises((FileNotFoundError, ValueError)):
-        load_model(folder)
+@pytest.mark.parametrize("name", ["gone", "gone.safetensors", "gone.bin", "there/gone.safetensors/deeper"])
+def test_a_model_that_is_not_there_is_said_to_be_gone(name, tmp_path):
+    (tmp_path / "there").mkdir()
+    with pytest.raises(FileNotFoundError, match=f"{name} does not exist; put it there"):
+        load_model(tmp_path / name)
 
 
 def change(folder, edit):
