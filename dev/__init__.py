@@ -1,1 +1,1 @@
-"""What sets up and drives a real ComfyUI, for quickstart and the tests."""
+"""Tools of the repository, not of the pack: they set up an environment and drive a real ComfyUI."""

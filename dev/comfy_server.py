@@ -1,8 +1,8 @@
 """A real ComfyUI as a child process: start it, queue prompts, follow them, stop it.
 
-Used by ``quickstart.py`` and by the host and browser tests, which load this file by
-path. It is not part of the node pack and knows nothing about music. Only ``run`` needs
-a package (aiohttp, which every ComfyUI environment has); the rest is standard library.
+Used by ``quickstart.py``, by the host and browser tests and by one benchmark. It is not part of the
+node pack and knows nothing about music. Only ``run`` needs a package (aiohttp, which every ComfyUI
+environment has); the rest is standard library.
 """
 
 from __future__ import annotations

@@ -1,17 +1,21 @@
-"""The parts of quickstart.py and comfy_server.py that work without a network and without ComfyUI."""
+"""The parts of quickstart.py and dev/ that work without a network and without ComfyUI."""
 
 from __future__ import annotations
 
 import io
 import json
+import shutil
 import struct
+import subprocess
 import sys
 import tarfile
 
 import pytest
 
 import quickstart
-from dev import comfy_server
+from dev import comfy_server, setup
+
+PACK = setup.ROOT
 
 
 def make_archive(path, files):
@@ -25,7 +29,7 @@ def make_archive(path, files):
 
 def test_the_host_is_unpacked_without_the_rest_of_its_package(tmp_path):
     files = {"p-1/vendor/ComfyUI/main.py": "run", "p-1/vendor/ComfyUI/a/b.py": "b", "p-1/setup.py": "no"}
-    quickstart.extract_host(make_archive(tmp_path / "p.tar.gz", files), tmp_path / "ComfyUI")
+    setup.extract_host(make_archive(tmp_path / "p.tar.gz", files), tmp_path / "ComfyUI")
     found = {path.relative_to(tmp_path).as_posix() for path in (tmp_path / "ComfyUI").rglob("*") if path.is_file()}
     assert found == {"ComfyUI/main.py", "ComfyUI/a/b.py", "ComfyUI/quickstart.sha256"}
 
@@ -34,16 +38,16 @@ def test_the_host_is_unpacked_without_the_rest_of_its_package(tmp_path):
 def test_a_path_that_leads_out_of_the_archive_is_refused_and_nothing_stays(tmp_path, path):
     files = {"p-1/vendor/ComfyUI/main.py": "run", "p-1/vendor/ComfyUI/" + path: "evil"}
     archive = make_archive(tmp_path / "p.tar.gz", files)
-    with pytest.raises(quickstart.SetupError, match="unsafe"):
-        quickstart.extract_host(archive, tmp_path / "ComfyUI")
+    with pytest.raises(setup.SetupError, match="unsafe"):
+        setup.extract_host(archive, tmp_path / "ComfyUI")
     assert list(tmp_path.iterdir()) == [archive]
 
 
 def test_an_archive_without_the_host_is_refused_and_the_old_host_stays(tmp_path):
     old = tmp_path / "ComfyUI"
     old.mkdir()
-    with pytest.raises(quickstart.SetupError, match=r"main\.py"):
-        quickstart.extract_host(make_archive(tmp_path / "p.tar.gz", {"p-1/setup.py": "no"}), old)
+    with pytest.raises(setup.SetupError, match=r"main\.py"):
+        setup.extract_host(make_archive(tmp_path / "p.tar.gz", {"p-1/setup.py": "no"}), old)
     assert old.is_dir() and len(list(tmp_path.iterdir())) == 2
 
 
@@ -54,16 +58,16 @@ def project(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(name)
     (tmp_path / ".venv").mkdir()
-    monkeypatch.setattr(quickstart, "ROOT", tmp_path)
-    monkeypatch.setattr(quickstart, "STAMP", tmp_path / ".venv" / "quickstart.json")
+    monkeypatch.setattr(setup, "ROOT", tmp_path)
+    monkeypatch.setattr(setup, "STAMP", tmp_path / ".venv" / "quickstart.json")
     calls = []
-    monkeypatch.setattr(quickstart, "run_logged", lambda command, log, what: calls.append(command))
+    monkeypatch.setattr(setup, "run_logged", lambda command, log, what: calls.append(command))
     return tmp_path, calls
 
 
 def test_packages_are_installed_once_and_again_when_a_requirement_changes(project):
     root, calls = project
-    install = lambda with_tests: quickstart.install(root / "comfyui", with_tests)  # noqa: E731
+    install = lambda with_tests: setup.install(root / "comfyui", with_tests)  # noqa: E731
     install(True)
     install(True)
     install(False)
@@ -78,40 +82,40 @@ def test_packages_are_installed_once_and_again_when_a_requirement_changes(projec
 
 def test_an_interrupted_install_is_repeated(project, monkeypatch):
     root, calls = project
-    quickstart.install(root / "comfyui", False)
+    setup.install(root / "comfyui", False)
     (root / "requirements.txt").write_text("more")
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(quickstart, "run_logged", interrupted)
+        patch.setattr(setup, "run_logged", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            quickstart.install(root / "comfyui", False)
+            setup.install(root / "comfyui", False)
     (root / "requirements.txt").write_text("requirements.txt")
-    quickstart.install(root / "comfyui", False)
+    setup.install(root / "comfyui", False)
     assert len(calls) == 2
 
 
 def test_only_large_downloads_are_shown(tmp_path, capsys):
     lines = ["(270 kB)", "(99.5 MB)", "(530.6 MB)", "(1.2 GB)"]
     script = ";".join(f"print('  Downloading https://x/{size[1:4]}.whl {size}')" for size in lines)
-    quickstart.run_logged([sys.executable, "-c", script], tmp_path / "x.log", "it")
+    setup.run_logged([sys.executable, "-c", script], tmp_path / "x.log", "it")
     assert capsys.readouterr().out == "  downloading 530.whl (530.6 MB)\n  downloading 1.2.whl (1.2 GB)\n"
 
 
 def test_a_python_without_ensurepip_is_told_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setattr(quickstart, "VENV", tmp_path / ".venv")
-    monkeypatch.setattr(quickstart, "HOST", tmp_path / ".host")
+    monkeypatch.setattr(setup, "VENV", tmp_path / ".venv")
+    monkeypatch.setattr(setup, "HOST", tmp_path / ".host")
     monkeypatch.setitem(sys.modules, "ensurepip", None)
-    with pytest.raises(quickstart.SetupError, match=r"apt-get install python3\.\d+-venv"):
-        quickstart.make_venv()
+    with pytest.raises(setup.SetupError, match=r"apt-get install python3\.\d+-venv"):
+        setup.make_venv()
 
 
 def test_a_failing_command_shows_the_end_of_its_output(tmp_path):
     script = "print('first'); print('last words'); raise SystemExit(3)"
-    with pytest.raises(quickstart.SetupError, match=r"the step failed \(exit code 3\)(.|\n)*last words"):
-        quickstart.run_logged([sys.executable, "-c", script], tmp_path / "log" / "x.log", "the step")
+    with pytest.raises(setup.SetupError, match=r"the step failed \(exit code 3\)(.|\n)*last words"):
+        setup.run_logged([sys.executable, "-c", script], tmp_path / "log" / "x.log", "the step")
     assert "first" in (tmp_path / "log" / "x.log").read_text()
 
 
@@ -119,7 +123,7 @@ def test_a_model_is_found_by_its_name_and_by_its_folder_s_name():
     known = ["bundled/small", "family/small", "other"]
     assert quickstart.choose_model("family/small", known) == "family/small"
     assert quickstart.choose_model("small", known) == "bundled/small"
-    with pytest.raises(quickstart.SetupError, match=r"'none'.*bundled/small, family/small, other"):
+    with pytest.raises(setup.SetupError, match=r"'none'.*bundled/small, family/small, other"):
         quickstart.choose_model("none", known)
 
 
@@ -187,3 +191,36 @@ def test_progress_is_one_line_per_quarter_where_no_terminal_shows_it(capsys):
         show("progress", {"node": "3", "value": value, "max": 100})
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[-1] for line in lines] == ["0%", "25%", "50%", "75%", "100%"]
+
+
+def test_nothing_but_the_standard_library_is_needed_before_there_is_an_environment():
+    script = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import quickstart
+quickstart.parse_arguments(["--duration", "3"])
+ours = {"quickstart", "dev", "__main__"}
+loaded = {name.partition(".")[0] for name in sys.modules} - ours
+print(sorted(name for name in loaded if name not in sys.stdlib_module_names))
+"""
+    command = [sys.executable, "-I", "-S", "-c", script, str(PACK)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")
+
+
+@pytest.mark.skipif(not (PACK / ".git").exists() or not shutil.which("git"), reason="needs the repository")
+def test_the_published_archive_holds_the_pack_and_no_code_that_starts_processes():
+    def listed(*options: str) -> set[str]:
+        command = ["git", "-C", str(PACK), "ls-files", "--cached", *options]
+        return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines())
+
+    left_out = listed("--ignored", f"--exclude-from={PACK / '.comfyignore'}")
+    shipped = listed() - left_out
+    assert {"__init__.py", "LICENSE", "README.md", "pyproject.toml", "requirements.txt"} <= shipped
+    folders = {name.partition("/")[0] for name in shipped if "/" in name}
+    assert not folders & {"benchmarks", "dev", "nano", "tests"}
+    needed = ("musicgen/", "nodes/", "models/", "web/", "workflows/")
+    assert not [name for name in left_out if name.startswith(needed)]
+    for name in shipped:
+        if name.endswith(".py"):
+            assert "subprocess" not in (PACK / name).read_text(encoding="utf-8"), name

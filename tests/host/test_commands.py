@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-import quickstart
+from dev.setup import ROOT, VENV
 
 pytestmark = pytest.mark.skipif(
-    Path(sys.prefix).resolve() != quickstart.VENV, reason="needs the environment that quickstart.py makes"
+    Path(sys.prefix).resolve() != VENV, reason="needs the environment that quickstart.py makes"
 )
 
 
 def run(*arguments: str) -> tuple[int, str]:
-    command = [sys.executable, str(quickstart.ROOT / "quickstart.py"), *arguments]
+    command = [sys.executable, str(ROOT / "quickstart.py"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     return done.returncode, done.stdout + done.stderr
 
