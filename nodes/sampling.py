@@ -206,7 +206,7 @@ def _draw_first(codes: Tensor, card: int) -> Tensor:
 def _tell_of_long_prompt(model: ModelHandle, request: Request, node_id: str | None) -> None:
     window, rate = request.windows(model.config)[0], model.config.frame_rate
     if window.first > 0:
-        host.say(
+        progress.say(
             node_id,
             f"The prompt is {request.prompt_frames / rate:g} s long, beyond the model's window of "
             f"{model.config.window:g} s. The music goes on from its last {window.prompt_frames / rate:g} s.",
