@@ -11,6 +11,7 @@ from playwright.sync_api import Error
 from .frontend import Frontend, read_json
 from .make_workflows import NAMES, PICTURE, ROOT, WORKFLOWS, make_workflow
 
+SAVED = ROOT / "tests" / "saved"
 SCREENSHOTS = ROOT / ".host" / "screenshots"
 PACK = "musicgen"  # the name of the pack's folder in custom_nodes
 
@@ -51,6 +52,20 @@ def test_workflow_opens_whole_and_in_silence_from_its_card_in_the_template_brows
     assert [node["type"] for node in nodes if not node["known"] or node["marked"]] == []
     assert frontend.prompt() == api(name)
     assert overlaps(frontend) == []
+    assert frontend.troubles() == ""
+    assert frontend.complaints == []
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SAVED.glob("*.json")))
+def test_a_workflow_that_somebody_saved_still_opens_whole(frontend, name):
+    graph = read_json(SAVED / f"{name}.json")
+    frontend.open(graph, name)
+    nodes = frontend.nodes()
+    assert sorted(node["type"] for node in nodes) == sorted(node["type"] for node in graph["nodes"])
+    assert [node["type"] for node in nodes if not node["known"] or node["marked"]] == []
+    prompt = frontend.prompt()
+    for key, node in read_json(SAVED / "api" / f"{name}.json").items():
+        assert node["inputs"].items() <= prompt[key]["inputs"].items()
     assert frontend.troubles() == ""
     assert frontend.complaints == []
 

@@ -44,11 +44,12 @@ class Host:
         dtype: str | None = None,
         audio: str | None = None,
         text: str | None = None,
+        folder: Path = ROOT / "workflows" / "api",
         **sampler: Any,
     ) -> dict:
         """A workflow of the project, 1 s short, with inputs changed; its seed is a fresh one unless given."""
         self._runs += 1
-        prompt = json.loads((ROOT / "workflows" / "api" / f"{name}.json").read_text(encoding="utf-8"))
+        prompt = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         changes = {
             "MusicGenLoader": {"model": model, "dtype": dtype},
             "LoadAudio": {"audio": audio},

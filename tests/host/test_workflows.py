@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from dev.comfy_server import describe_failure
 
+SAVED = Path(__file__).parents[1] / "saved" / "api"
 MELODY = [440.0, 523.25, 659.25, 523.25]
 OTHER_MELODY = [246.94, 369.99, 277.18, 415.30]
 
@@ -21,6 +23,14 @@ def test_workflow_saves_sound_of_the_wanted_length(host, name):
     assert samples.shape == (1, 24000)
     assert np.isfinite(samples).all()
     assert samples.std() > 1e-4
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in SAVED.glob("*.json")))
+def test_a_workflow_that_somebody_saved_still_runs_and_sounds_the_same(host, name):
+    old = host.play_batch(host.workflow(name, folder=SAVED, seed=5))
+    new = host.play_batch(host.workflow(name, seed=5))
+    assert len(old) == len(new) > 0
+    assert all(np.array_equal(a[0], b[0]) for a, b in zip(old, new, strict=True))
 
 
 def test_a_batch_is_saved_as_one_file_per_item_and_items_differ(host):
