@@ -11,6 +11,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+# Below this, dividing two different float32 logits leaves nothing of the smaller one.
+_COLDEST = 1e-30
+
 
 def exponential_noise(generators: Sequence[torch.Generator], num_codebooks: int, card: int) -> Tensor:
     """One step's noise, Exp(1) distributed, float32 `[B, K, card]` on the CPU; row i from generators[i].
@@ -47,13 +50,14 @@ def sample_codes(
 ) -> Tensor:
     """Draw one code per codebook: logits `[B, K, card]` -> int64 `[B, K]`.
 
-    noise: Exp(1) numbers of the same shape; None, or temperature 0, takes the likeliest code.
+    noise: Exp(1) numbers of the same shape; None, or a temperature below 1e-30, takes the likeliest code.
     top_p > 0 keeps the likeliest codes up to that share (Holtzman et al. 2020) and top_k is then
     ignored; otherwise top_k > 0 keeps the k likeliest, ties included.
     """
-    if noise is None or temperature == 0.0:
+    if noise is None or temperature < _COLDEST:
         return logits.argmax(dim=-1)
-    probs = torch.softmax(logits / temperature, dim=-1)
+    # Differences to the largest logit: whatever the temperature, the likeliest code stays at 0.
+    probs = torch.softmax((logits - logits.amax(dim=-1, keepdim=True)) / temperature, dim=-1)
     if top_p > 0.0:
         return _sample_top_p(probs, top_p, noise)
     if top_k > 0:

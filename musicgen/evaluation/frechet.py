@@ -6,14 +6,31 @@ import torch
 from torch import Tensor
 
 
+def _check(embeddings: Tensor, name: str) -> None:
+    if embeddings.dim() != 2 or len(embeddings) < 2:
+        raise ValueError(f"{name} have shape {list(embeddings.shape)}; allowed is [N, D] with N of at least 2.")
+    # Their squares are summed in float64.
+    largest = float(embeddings.double().abs().max()) if embeddings.numel() else 0.0
+    if not largest < 1e150:
+        raise ValueError(
+            f"{name} hold NaN or numbers up to {largest:g}; allowed are finite numbers below 1e150. "
+            "Leave out the sounds that they come from."
+        )
+
+
 def frechet_distance(embeddings: Tensor, reference: Tensor) -> float:
     """Distance of the normal distributions fitted to `[N, D]` and `[M, D]` (Heusel et al. 2017, equation 6).
 
     |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)). Few clips make it too large: compare only figures
     with the same N. For music it is called FAD (Kilgour et al. 2019).
     """
-    if min(len(embeddings), len(reference)) < 2:
-        raise ValueError(f"there are {len(embeddings)} and {len(reference)} embeddings; at least 2 each are needed.")
+    _check(embeddings, "embeddings")
+    _check(reference, "the reference's embeddings")
+    if embeddings.shape[1] != reference.shape[1]:
+        raise ValueError(
+            f"the embeddings are {embeddings.shape[1]} wide and the reference's {reference.shape[1]}; "
+            "make both with the same model."
+        )
     ours, theirs = embeddings.double(), reference.double()
     gap = (ours.mean(dim=0) - theirs.mean(dim=0)).pow(2).sum()
     first, second = (torch.atleast_2d(torch.cov(each.t())) for each in (ours, theirs))

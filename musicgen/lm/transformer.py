@@ -49,12 +49,22 @@ class SelfAttention(nn.Module):
         self.out = operations.Linear(config.dim, config.dim, bias=False, **factory)
 
     def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
-        """x `[rows, n, dim]`; mask bool `[rows, 1, n, keys]`, or None for plain causal attention."""
+        """Attend from x `[rows, n, dim]` to the cache and to itself.
+
+        Args:
+            x: the normed input.
+            mask: bool `[rows, 1, n, keys]`, True = may be seen, or None: each of the n columns sees all
+                keys up to its own, which is the n-th from the end.
+            cache: keys and values of the columns before x; x's own are appended.
+        """
         q, k, v = (_split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1))
         if cache is not None:
             k, v = cache.append(k, v)
-        # One query sees all keys that are there; is_causal would show it only the first one.
-        causal = mask is None and q.shape[2] > 1
+        queries, keys = q.shape[2], k.shape[2]
+        if mask is None and 1 < queries < keys:
+            # is_causal would count the keys from the beginning of the cache.
+            mask = torch.ones(queries, keys, dtype=torch.bool, device=x.device).tril(keys - queries)
+        causal = mask is None and queries > 1
         return self.out(_merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)))
 
 

@@ -169,6 +169,23 @@ def test_the_frechet_distance_of_shifted_and_of_few_points():
         metrics.frechet_distance(points[:1], points)
 
 
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda e: torch.where(e == e.max(), torch.nan, e), "NaN"),
+        (lambda e: e * 1e300, "hold NaN or numbers up to inf"),
+        (lambda e: e[:, :5], "the embeddings are 8 wide and the reference's 5"),
+        (lambda e: e[:0], r"shape \[0, 8\]"),
+        (lambda e: e[0], r"shape \[8\]; allowed is \[N, D\]"),
+        (lambda e: e[None], r"shape \[1, 50, 8\]"),
+    ],
+)
+def test_a_distance_of_bad_numbers_is_refused_in_a_sentence(spoil, words):
+    good = noise(50, 8)
+    with pytest.raises(ValueError, match=words):
+        metrics.frechet_distance(good, spoil(good))
+
+
 # Probes
 
 

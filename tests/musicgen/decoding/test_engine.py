@@ -7,8 +7,8 @@ import torch
 
 from musicgen import PATTERN_NAMES, GenerationParams, load_model
 from musicgen.conditioning.fuser import fuse
-from musicgen.conditioning.melody import extract_melody
-from musicgen.decoding.engine import UNKNOWN, CachedDecoder, SamplingParams, decode_sequence
+from musicgen.conditioning.melody import MelodyLead, extract_melody
+from musicgen.decoding.engine import UNKNOWN, CachedDecoder, FullDecoder, SamplingParams, decode_sequence
 from musicgen.generation.generate import generate
 from musicgen.generation.request import Request
 from musicgen.lm.cache import KVCache
@@ -180,3 +180,19 @@ def test_positions_are_all_cosines_then_all_sines_of_rates_from_1_to_1_in_10000(
     assert torch.equal(table[0], torch.tensor([1.0] * 4 + [0.0] * 4))
     rates = torch.tensor([1.0, 10000 ** (-1 / 3), 10000 ** (-2 / 3), 1e-4])
     torch.testing.assert_close(table[1], torch.cat([(3 * rates).cos(), (3 * rates).sin()]))
+
+
+@pytest.mark.parametrize("name", ["hf-text", "hf-stereo", "hf-melody"])
+@pytest.mark.parametrize("texts", [["rock"], TEXTS], ids=["alone", "padded"])
+@pytest.mark.parametrize("portions", [(1, 2, 3), (4, 7, 12), (1, 12), (5, 6, 11, 12), (12,)], ids=str)
+def test_columns_in_portions_give_the_logits_of_the_decoder_without_a_cache(name, texts, portions, model):
+    m, cpu, batch = model(name), torch.device("cpu"), len(texts)
+    leads = [] if m.config.chroma is None else [MelodyLead(m.config.chroma)] * batch
+    sequence = torch.randint(0, m.config.card, (batch, m.num_codebooks, 12), generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        groups = [m.text_encoder.encode(texts), None]
+        conditions = fuse(m.lm, groups, batch, cpu, led=[True, False], leads=leads)
+        cached, full = CachedDecoder(m.lm, conditions, batch, 12, cpu), FullDecoder(m.lm, conditions, cpu)
+        for step in portions:
+            seen = cached.next_logits(sequence, step)
+            torch.testing.assert_close(seen, full.next_logits(sequence, step), atol=2e-5, rtol=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -87,3 +88,20 @@ def test_guidance_of_1_is_the_condition_and_of_0_the_null():
     assert torch.equal(guide(cond, null, 1.0), cond)
     assert torch.equal(guide(cond, null, 0.0), null)
     assert torch.equal(guide(cond, null, 3.0), torch.tensor([4.0, 10.0]))
+
+
+@pytest.mark.parametrize("filters", [{"top_k": 5}, {"top_k": 0}, {"top_p": 0.9}], ids=str)
+@pytest.mark.parametrize("temperature", [1e-6, 1e-20, 1e-30, 1e-38, 1e-42, 1e-320])
+def test_a_temperature_next_to_nothing_takes_the_likeliest_code(temperature, filters):
+    logits = 30 * torch.randn(2, 4, 64, generator=torch.Generator().manual_seed(5))
+    noise = exponential_noise([torch.Generator().manual_seed(item) for item in range(2)], 4, 64)
+    drawn = sample_codes(logits, noise, temperature=temperature, **filters)
+    assert torch.equal(drawn, logits.argmax(-1))
+
+
+@pytest.mark.parametrize("cfg_coef", [1e10, 1e30, 1e36])
+def test_guidance_without_measure_takes_the_code_that_it_favours_most(cfg_coef):
+    conditional, unconditional = torch.randn(2, 1, 4, 64, generator=torch.Generator().manual_seed(6))
+    noise = exponential_noise([torch.Generator().manual_seed(0)], 4, 64)
+    drawn = sample_codes(guide(conditional, unconditional, cfg_coef), noise, temperature=0.5, top_k=5)
+    assert torch.equal(drawn, (conditional - unconditional).argmax(-1))
