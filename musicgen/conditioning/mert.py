@@ -10,6 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from ..environment import imported
+
 
 class Mert(nn.Module):
     """MERT as a feature model: sound at 24 kHz to the last states, 75 a second.
@@ -19,8 +21,7 @@ class Mert(nn.Module):
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         super().__init__()
-        from transformers import HubertConfig, HubertModel
-
+        HubertConfig, HubertModel = imported("transformers", "HubertConfig", "HubertModel")
         self.hubert = HubertModel(HubertConfig(**fields))
 
     def fold_weight_norm(self) -> None:
