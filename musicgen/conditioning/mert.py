@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..environment import imported
@@ -30,5 +31,7 @@ class Mert(nn.Module):
 
     def forward(self, wave: Tensor) -> Tensor:
         """Mono sound `[B, L]` -> states `[B, frames, width]`."""
-        states: Tensor = self.hubert(wave).last_hidden_state
+        # Some versions of transformers draw from the global generator here, in evaluation too.
+        with torch.random.fork_rng(devices=[wave.device] if wave.is_cuda else []):
+            states: Tensor = self.hubert(wave).last_hidden_state
         return states
