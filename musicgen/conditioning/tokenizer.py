@@ -35,7 +35,8 @@ def _read_tokenizer(folder: Path) -> Any:
     path = folder / _TOKENIZER_FILES[0]
     if not path.is_file():
         return SentencePieceTokenizer((folder / _TOKENIZER_FILES[1]).read_bytes())
-    return _fast_tokenizer(path.read_text(encoding="utf-8"))
+    data = path.read_bytes()
+    return _fast_tokenizer(data.decode(json.detect_encoding(data)))
 
 
 def _fast_tokenizer(text: str) -> Any:
