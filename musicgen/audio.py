@@ -8,6 +8,8 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
+from .environment import imported
+
 _MAX_RATIO_TERM = 2000
 
 
@@ -44,8 +46,7 @@ def resample(audio: Tensor, sample_rate: int, to_rate: int) -> Tensor:
     sample_rate, to_rate = int(sample_rate), int(to_rate)
     if sample_rate == to_rate:
         return audio
-    import torchaudio.functional
-
+    functional = imported("torchaudio.functional")
     ratio = Fraction(sample_rate, to_rate)
     if max(ratio.numerator, ratio.denominator) > _MAX_RATIO_TERM:
         larger = max(1.0, sample_rate / to_rate)
@@ -54,9 +55,7 @@ def resample(audio: Tensor, sample_rate: int, to_rate: int) -> Tensor:
         raise ValueError(f"audio has a sample rate of {sample_rate}, too low to be resampled to {to_rate}.")
     if ratio == 1:
         return audio
-    return torchaudio.functional.resample(
-        audio, ratio.numerator, ratio.denominator, lowpass_filter_width=24, rolloff=0.945
-    )
+    return functional.resample(audio, ratio.numerator, ratio.denominator, lowpass_filter_width=24, rolloff=0.945)
 
 
 def resampled_length(num_samples: int, sample_rate: int, to_rate: int) -> int:

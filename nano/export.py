@@ -6,6 +6,7 @@ its tensors holds what is read off the same recipes that the loader reads by.
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 from pathlib import Path
@@ -170,9 +171,17 @@ def _write(
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         part = Path(scratch) / folder.name
         hf.half().save_pretrained(part)
+        _write_older_word(part / "config.json")
         vocabulary.tokenizer.save_pretrained(part)
         _feature_extractor(codec.config, chroma, seconds).save_pretrained(part)
         part.rename(folder)
+
+
+def _write_older_word(config: Path) -> None:
+    """Name the number format `torch_dtype`: every transformers reads it, and `dtype` only those from 4.56 on."""
+    table = json.loads(config.read_text(encoding="utf-8"))
+    renamed = {"torch_dtype" if key == "dtype" else key: value for key, value in table.items()}
+    config.write_text(json.dumps(renamed, indent=2) + "\n", encoding="utf-8")
 
 
 def _feature_extractor(codec: CodecConfig, chroma: ChromaConfig | None, seconds: float) -> Any:

@@ -18,6 +18,7 @@ from ..conditioning.style import StyleConditioner
 from ..conditioning.text import TextEncoder
 from ..conditioning.tokenizer import load_tokenizer, restore_tokenizer
 from ..config import ModelConfig
+from ..environment import imported, require_packages, torch_defaults, versions
 from ..lm.cpu_linear import matrices, quick_operations, reads_float16, reads_int8
 from ..lm.language_model import LMModel
 from .checkpoint import Checkpoint, MertFiles, Part
@@ -44,6 +45,7 @@ class Components:
     style: StyleConditioner | None = None
 
 
+@torch_defaults()
 def load_components(
     path: str | Path,
     *,
@@ -66,8 +68,9 @@ def load_components(
     they are looked for beside the model, in the folders `search`, and in the local Hugging Face
     cache. Every stored tensor must be known and every wanted one present and of the right shape.
     Nothing of a file is run and nothing is fetched. Raises FileNotFoundError and ValueError saying
-    what is wrong with which file.
+    what is wrong with which file, and ImportError where a package is missing or broken.
     """
+    require_packages()
     storage = _storage(dtype, torch.device(device))
     checkpoint = open_checkpoint(path, codec_from, text_encoder_from, search)
     plan, built = _build(checkpoint, storage.computed, text_dtype, storage.operations(operations))
@@ -99,15 +102,18 @@ def load_components(
     return built
 
 
+@torch_defaults()
 def load_mert(files: MertFiles, device: torch.device | str) -> Mert:
     """Load the MERT that a style model hears through, in float32. Raises ValueError on damaged files."""
     check_mert_sizes(files.config, files.part.stored.where)
+    imported("transformers", "HubertConfig", "HubertModel")
     try:
         with torch.device("meta"):
             mert = Mert(files.config)
+    except (ImportError, MemoryError):
+        raise
     except Exception as error:
-        reason = f"{type(error).__name__} {error}".splitlines()[0]
-        raise ValueError(f"{files.part.stored.where} describes no MERT that can be built: {reason}.") from error
+        raise _unbuildable(files.part.stored.where, "no MERT", error) from error
     shapes = {"mert": mert.state_dict()}
     recipes = {"mert": files.part.recipes(shapes["mert"])}
     _check({"mert": files.part}, recipes, shapes)
@@ -148,10 +154,16 @@ def _build(
             text_encoder = TextEncoder(config.text_encoder, tokenizer, text_dtype)
             codec = EnCodec(config.codec, config.audio_channels)
             style = None if config.style is None else StyleConditioner(config.style, missing=checkpoint.without_mert)
+    except (ImportError, MemoryError):
+        raise
     except Exception as error:
-        reason = f"{type(error).__name__} {error}".splitlines()[0]
-        raise ValueError(f"{checkpoint.where} describes no model that can be built: {reason}.") from error
+        raise _unbuildable(checkpoint.where, "no model", error) from error
     return plan, Components(config, lm, text_encoder, codec, style)
+
+
+def _unbuildable(where: Path, what: str, error: Exception) -> ValueError:
+    reason = f"{type(error).__name__} {error}".splitlines()[0]
+    return ValueError(f"{where} describes {what} that can be built with {versions()}: {reason}.")
 
 
 def _check(

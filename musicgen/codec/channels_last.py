@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..environment import imported
 from .chunked import convolution_edges, transposed_edges
 
 Layer = Callable[[Tensor], Tensor]
@@ -110,8 +111,7 @@ def _padded(rows: Tensor, left: int, right: int, mode: str) -> Tensor:
     if left + right == 0:
         return rows
     if mode != "reflect" or rows.shape[0] <= max(left, right):
-        from encodec.modules.conv import pad1d
-
+        (pad1d,) = imported("encodec.modules.conv", "pad1d")
         return pad1d(rows.t()[None], (left, right), mode=mode)[0].t().contiguous()
     length = rows.shape[0]
     out = rows.new_empty(left + length + right, rows.shape[1])

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..audio import check_audio, convert_channels, resample
 from ..config import CodecConfig
+from ..environment import imported, torch_defaults
 from .channels_last import over_rows
 from .chunked import Rolling, reach, recurrent, windows
 
@@ -32,9 +33,9 @@ class EnCodec(nn.Module):
 
     def __init__(self, config: CodecConfig, audio_channels: int) -> None:
         super().__init__()
-        from encodec.model import EncodecModel
-        from encodec.modules import SEANetDecoder, SEANetEncoder
-        from encodec.quantization import ResidualVectorQuantizer
+        (EncodecModel,) = imported("encodec.model", "EncodecModel")
+        SEANetDecoder, SEANetEncoder = imported("encodec.modules", "SEANetDecoder", "SEANetEncoder")
+        (ResidualVectorQuantizer,) = imported("encodec.quantization", "ResidualVectorQuantizer")
 
         shared: dict[str, Any] = {
             "channels": config.channels,
@@ -99,6 +100,7 @@ class EnCodec(nn.Module):
         return weights + self.audio_channels * (activations + 8 * num_samples)
 
     @torch.no_grad()
+    @torch_defaults()
     def encode(
         self, audio: Tensor, sample_rate: int, *, on_progress: Progress | None = None, whole: bool = False
     ) -> Tensor:
@@ -132,6 +134,7 @@ class EnCodec(nn.Module):
         return torch.cat(codes, dim=2)
 
     @torch.no_grad()
+    @torch_defaults()
     def decode(
         self,
         codes: Tensor,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..audio import check_audio, resample
 from ..config import RELEASED_CHROMA, ChromaConfig
+from ..environment import imported, torch_defaults
 from ..lm.language_model import LMModel
 
 _LOWEST_A = 27.5
@@ -108,12 +109,11 @@ def chroma_of(waveform: Tensor, config: ChromaConfig) -> Tensor:
 
     Frames of silence, where nothing is loudest, are C.
     """
-    import torchaudio.functional
-
+    functional = imported("torchaudio.functional")
     missing = config.n_fft - waveform.shape[0]
     if missing > 0:
         waveform = F.pad(waveform, (missing // 2, missing - missing // 2))
-    power = torchaudio.functional.spectrogram(
+    power = functional.spectrogram(
         waveform,
         pad=0,
         window=torch.hann_window(config.n_fft, device=waveform.device),
@@ -128,6 +128,7 @@ def chroma_of(waveform: Tensor, config: ChromaConfig) -> Tensor:
     return F.one_hot(raw.argmax(dim=0), config.num_chroma).to(torch.float32)
 
 
+@torch_defaults()
 def extract_melody(audio: Tensor, sample_rate: int, config: ChromaConfig = RELEASED_CHROMA) -> Melody:
     """Make a melody of a recording `[C, L]` or `[L]` of any rate and channel count."""
     if audio.dim() == 1:

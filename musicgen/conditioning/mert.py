@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+
+from ..environment import imported
 
 
 class Mert(nn.Module):
@@ -19,8 +22,7 @@ class Mert(nn.Module):
 
     def __init__(self, fields: Mapping[str, Any]) -> None:
         super().__init__()
-        from transformers import HubertConfig, HubertModel
-
+        HubertConfig, HubertModel = imported("transformers", "HubertConfig", "HubertModel")
         self.hubert = HubertModel(HubertConfig(**fields))
 
     def fold_weight_norm(self) -> None:
@@ -29,5 +31,7 @@ class Mert(nn.Module):
 
     def forward(self, wave: Tensor) -> Tensor:
         """Mono sound `[B, L]` -> states `[B, frames, width]`."""
-        states: Tensor = self.hubert(wave).last_hidden_state
+        # Some versions of transformers draw from the global generator here, in evaluation too.
+        with torch.random.fork_rng(devices=[wave.device] if wave.is_cuda else []):
+            states: Tensor = self.hubert(wave).last_hidden_state
         return states

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ..audio import check_audio, resample
 from ..codec.encodec import EnCodec
 from ..config import StyleConfig
+from ..environment import torch_defaults
 from ..lm.language_model import LMModel
 from ..lm.transformer import Transformer
 
@@ -97,6 +98,7 @@ class StyleConditioner(nn.Module):
         return _BYTES_PER_SAMPLE * samples
 
     @torch.no_grad()
+    @torch_defaults()
     def encode(
         self,
         audio: Tensor,

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..environment import imported, torch_defaults
 from .condition import TextCondition
 
 
@@ -18,8 +19,7 @@ class TextEncoder(nn.Module):
         super().__init__()
         if dtype not in (torch.float32, torch.bfloat16):
             raise ValueError(f"the text encoder's dtype is {dtype}; allowed are float32 and bfloat16 (T5 overflows).")
-        from transformers import T5Config, T5EncoderModel
-
+        T5Config, T5EncoderModel = imported("transformers", "T5Config", "T5EncoderModel")
         self.tokenizer = tokenizer
         self.t5 = T5EncoderModel(T5Config(**t5_config)).to(dtype)
 
@@ -29,6 +29,7 @@ class TextEncoder(nn.Module):
         return int(self.t5.config.d_model)
 
     @torch.no_grad()
+    @torch_defaults()
     def encode(self, descriptions: Sequence[str | None]) -> TextCondition:
         """Encode a batch; None and "" become the null condition.
 

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..environment import imported
+
 _TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
 
 
@@ -23,6 +25,8 @@ def load_tokenizer(folder: Path) -> Any:
         )
     try:
         return _read_tokenizer(folder)
+    except (ImportError, MemoryError):
+        raise
     except Exception as error:
         raise ValueError(f"the tokenizer files in {folder} cannot be read ({error}); fetch them again.") from error
 
@@ -31,13 +35,13 @@ def _read_tokenizer(folder: Path) -> Any:
     path = folder / _TOKENIZER_FILES[0]
     if not path.is_file():
         return SentencePieceTokenizer((folder / _TOKENIZER_FILES[1]).read_bytes())
-    return _fast_tokenizer(path.read_text(encoding="utf-8"))
+    data = path.read_bytes()
+    return _fast_tokenizer(data.decode(json.detect_encoding(data)))
 
 
 def _fast_tokenizer(text: str) -> Any:
-    from tokenizers import Tokenizer
-    from transformers import PreTrainedTokenizerFast
-
+    (Tokenizer,) = imported("tokenizers", "Tokenizer")
+    (PreTrainedTokenizerFast,) = imported("transformers", "PreTrainedTokenizerFast")
     # The file as it stands. T5's own class reads tokenizer_config.json as well, whose form changes between
     # versions of transformers, and newer ones put their own normalizer in place of the file's.
     return PreTrainedTokenizerFast(
@@ -64,6 +68,8 @@ def restore_tokenizer(text: Mapping[str, str], where: str | Path) -> Any:
         if "spiece" in text:
             return SentencePieceTokenizer(base64.b64decode(text["spiece"], validate=True))
         return _fast_tokenizer(text["tokenizer"])
+    except (ImportError, MemoryError):
+        raise
     except Exception as error:
         raise ValueError(f"the tokenizer in {where} cannot be read ({error}); save the model again.") from error
 
@@ -72,8 +78,7 @@ class SentencePieceTokenizer:
     """T5's tokenizer from its `spiece.model` alone; transformers would want protobuf for that."""
 
     def __init__(self, model: bytes) -> None:
-        from sentencepiece import SentencePieceProcessor
-
+        (SentencePieceProcessor,) = imported("sentencepiece", "SentencePieceProcessor")
         self.model = SentencePieceProcessor(model_proto=model)
 
     def __call__(self, texts: Sequence[str], **options: object) -> dict[str, Tensor]:

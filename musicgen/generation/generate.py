@@ -22,6 +22,7 @@ from ..decoding.engine import UNKNOWN, CachedDecoder, FullDecoder, SamplingParam
 from ..decoding.sampling import exponential_noise
 from ..decoding.static_decoder import StaticDecoder
 from ..decoding.threads import chosen_threads
+from ..environment import torch_defaults
 from ..lm.language_model import LMModel
 from ..lm.rows import Conditions
 from .guidance import guidance
@@ -46,6 +47,7 @@ OnStep = Callable[[StepProgress], None]
 
 
 @torch.no_grad()
+@torch_defaults()
 def generate(
     lm: LMModel,
     config: ModelConfig,

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..config import ModelConfig
+from ..environment import imported, torch_defaults
 from ..lm.language_model import LMModel
 from .names import AdapterModule, Rows, Settings, adapter_modules, locate, short_name, targets
 
@@ -52,14 +53,14 @@ class LoRA:
     warnings: tuple[str, ...]
 
 
+@torch_defaults()
 def read_lora(path: str | Path, config: ModelConfig) -> LoRA:
     """Read a LoRA for the model of `config`: a .safetensors file, or a folder that PEFT saved.
 
     Raises FileNotFoundError and ValueError, naming the tensor, if the file is damaged, of another
     kind of adapter, fits nothing in the model, or fits in name but not in shape.
     """
-    from safetensors import SafetensorError, safe_open
-
+    SafetensorError, safe_open = imported("safetensors", "SafetensorError", "safe_open")
     file, settings = locate(Path(path))
     try:
         with safe_open(file, framework="pt") as stored:
@@ -68,6 +69,7 @@ def read_lora(path: str | Path, config: ModelConfig) -> LoRA:
         raise ValueError(f"{file} is not a whole safetensors file ({error}): copy it again.") from error
 
 
+@torch_defaults()
 def merged_lm(lm: LMModel, lora: LoRA, strength: float = 1.0) -> LMModel:
     """A model with the LoRA in its weights; weights that it leaves alone are shared with `lm`, which stays as it is.
 

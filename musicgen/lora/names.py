@@ -6,7 +6,6 @@ audiocraft. What the tensors hold is checked in `lora.py`.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.files.settings import read_json, shown
 from ..checkpoints.layouts import huggingface
 from ..config import ModelConfig
 
@@ -119,12 +119,7 @@ def locate(path: Path) -> tuple[Path, Settings]:
 
 
 def _read_settings(path: Path) -> Settings:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not readable JSON ({error}); copy it again.") from error
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} is {type(values).__name__}, where a JSON object is needed; copy it again.")
+    values = read_json(path).values
     kind, begun = values.get("peft_type", "LORA"), str(values.get("init_lora_weights")).lower()
     if kind != "LORA" or values.get("use_dora"):
         raise ValueError(f"{path} is of the kind {'DoRA' if kind == 'LORA' else kind}; only plain LoRA is implemented.")
@@ -135,7 +130,7 @@ def _read_settings(path: Path) -> Settings:
         )
     patterns = values.get("alpha_pattern") or {}
     if not isinstance(patterns, dict):
-        raise ValueError(f"{path}: alpha_pattern is {patterns!r}; allowed is an object of names and numbers.")
+        raise ValueError(f"{path}: alpha_pattern is {shown(patterns)}; allowed is an object of names and numbers.")
     return Settings(
         alpha=_number(path, "lora_alpha", values.get("lora_alpha")),
         patterns={_pattern(path, key): _number(path, f"alpha of {key}", value) for key, value in patterns.items()},
@@ -145,7 +140,7 @@ def _read_settings(path: Path) -> Settings:
 
 def _number(path: Path, name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e9:
-        raise ValueError(f"{path}: {name} is {value!r}; allowed is a finite number.")
+        raise ValueError(f"{path}: {name} is {shown(value)}; allowed is a number between -1e9 and 1e9.")
     return float(value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -181,6 +182,16 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(tmp_path):
     with pytest.raises(ValueError, match="other settings \\(steps\\)"):
         load_checkpoint(path, {"steps": 4, "seed": 1})
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("name", ["musicgen-nano", "musicgen-nano-melody"])
+def test_configurations_name_their_number_format_by_the_word_that_every_transformers_reads(work, name):
+    from transformers import AutoConfig
+
+    for folder in (ROOT / "models" / name, work / "models" / name):
+        table = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        assert table["torch_dtype"] == "float16" and "dtype" not in table
+        assert AutoConfig.from_pretrained(folder).dtype == torch.float16
 
 
 @pytest.mark.parametrize("name", ["musicgen-nano", "musicgen-nano-melody"])

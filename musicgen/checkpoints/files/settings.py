@@ -119,7 +119,8 @@ def read_json(path: Path) -> Fields:
     if size > MAX_JSON_BYTES:
         raise ValueError(f"{path} has {size} bytes; allowed are {MAX_JSON_BYTES}, so fetch it again.")
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        # Bytes, so that a byte order mark is passed over and UTF-16 is known by it.
+        values = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not readable JSON ({error}); fetch it again.") from error
     return Fields(values, str(path))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ...environment import imported
 from ..files import pickled
 from ..files.regular import regular_file
 from ..files.settings import Fields, is_number
@@ -58,7 +59,7 @@ def read_solver_file(path: Path) -> SolverFile:
 
 
 def _settings(value: Any, path: Path) -> dict[str, Any]:
-    import yaml  # type: ignore[import-untyped]
+    yaml = imported("yaml")
 
     try:
         if isinstance(value, str):

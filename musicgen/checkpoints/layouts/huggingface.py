@@ -14,7 +14,7 @@ from ..files.weights import has_weights, read_weights
 from ..parts.codec import CONFIG_FILE, codec_part, config_of_transformers
 from ..parts.text import t5_fields, text_recipes
 
-PREPROCESSOR_FILE = "preprocessor_config.json"
+PREPROCESSOR_FILE, PROCESSOR_FILE = "preprocessor_config.json", "processor_config.json"
 GENERATION_FILE = "generation_config.json"
 RELEASED_FRAMES = 1500
 MODEL_TYPES = ("musicgen", "musicgen_melody")
@@ -52,7 +52,7 @@ def checkpoint_of(folder: Path, config: ModelConfig, stored: StoredTensors) -> C
 
 
 def read_config(folder: Path, stored: Collection[str] = ()) -> ModelConfig:
-    """Read `config.json` (and `preprocessor_config.json`, `generation_config.json`) of a model folder.
+    """Read `config.json` (and `preprocessor_config.json` or `processor_config.json`, `generation_config.json`).
 
     stored: names of the stored tensors, which tell whether the text is projected where the
     configuration does not: transformers leaves the projection out if the widths agree.
@@ -111,9 +111,17 @@ def _window(folder: Path, frame_rate: int) -> float:
     return read_json(folder / GENERATION_FILE).integer("max_length", RELEASED_FRAMES) / frame_rate
 
 
+def _features(folder: Path) -> Fields:
+    """The settings of the feature extractor: a file of their own, or since transformers 5 a part of the processor's."""
+    if is_there(folder / PREPROCESSOR_FILE):
+        return read_json(folder / PREPROCESSOR_FILE)
+    if is_there(folder / PROCESSOR_FILE):
+        return read_json(folder / PROCESSOR_FILE).part("feature_extractor", {})
+    return Fields({}, str(folder / PREPROCESSOR_FILE))
+
+
 def _chroma_config(folder: Path, root: Fields, codec: CodecConfig) -> ChromaConfig:
-    path = folder / PREPROCESSOR_FILE
-    features = read_json(path) if is_there(path) else Fields({}, str(path))
+    features = _features(folder)
     num_chroma = root.integer("num_chroma", RELEASED_CHROMA.num_chroma)
     if num_chroma != 12:
         raise ValueError(f"{root.where}: num_chroma is {num_chroma}; this pack implements 12, the pitch classes.")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ...environment import imported
+
 _MAX_ENTRIES = 2000
 _MAX_LISTED, _MAX_LISTED_LENGTH = 4, 160
 
@@ -50,9 +52,8 @@ def _plain(name: str) -> str:
 
 def cached_folder(repository: str) -> Path | None:
     """The folder of a repository in the local Hugging Face cache, or None. The network is not used."""
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
+    (try_to_load_from_cache,) = imported("huggingface_hub", "try_to_load_from_cache")
+    (HFValidationError,) = imported("huggingface_hub.errors", "HFValidationError")
     try:
         found = try_to_load_from_cache(repository, "config.json")
     except (HFValidationError, OSError):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from musicgen import load_model
+from musicgen import GenerationParams, load_model
 from musicgen.checkpoints.checkpoint import Part
 from musicgen.checkpoints.files.tensors import StoredTensors, TensorRecord, check_tensors
 from musicgen.checkpoints.layouts import audiocraft, huggingface
@@ -402,3 +402,31 @@ def test_so_are_those_of_the_released_codec_in_both_layouts(renamed):
     with torch.device("meta"):
         codec = EnCodec(CODEC, 1).model.state_dict()
     assert len(consume(stored, {"codec": (codec_part(stored, "", renamed=renamed), codec)})) == 12
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("name", ["hf-text-sharded", "hf-melody", "audiocraft-text/t5-base"])
+def test_settings_with_a_byte_order_mark_are_read(name, encoding, checkpoint_copy, tmp_path):
+    """As editors on Windows and PowerShell save them."""
+    folder = checkpoint_copy(name.partition("/")[0])
+    (folder / "generation_config.json").write_text('{"max_length": 700}', encoding="utf-8")
+    (folder / "preprocessor_config.json").write_text('{"n_fft": 8192}', encoding="utf-8")
+    wanted = load_model(folder)
+    for file in [*folder.glob("*.json"), *folder.glob("t5-base/*.json")]:
+        file.write_bytes(file.read_text(encoding="utf-8").encode(encoding))
+    found = load_model(folder)
+    assert found.config == wanted.config
+    params = GenerationParams(duration=0.2, use_sampling=False)
+    assert torch.equal(found.generate(["calm"], params), wanted.generate(["calm"], params))
+
+
+def test_the_processor_of_transformers_5_tells_the_chroma(checkpoint_copy, model):
+    folder = checkpoint_copy("hf-melody")
+    features = {"n_fft": 4096, "hop_length": 1024, "sampling_rate": 16000, "feature_size": 12}
+    (folder / "preprocessor_config.json").unlink(missing_ok=True)
+    table = {"feature_extractor": features, "processor_class": "MusicgenMelodyProcessor"}
+    (folder / "processor_config.json").write_text(json.dumps(table), encoding="utf-8")
+    chroma = load_model(folder).config.chroma
+    assert (chroma.n_fft, chroma.hop_length, chroma.sample_rate) == (4096, 1024, 16000)
+    (folder / "preprocessor_config.json").write_text(json.dumps(features | {"n_fft": 2048}), encoding="utf-8")
+    assert load_model(folder).config.chroma.n_fft == 2048

@@ -56,6 +56,18 @@ def test_three_seconds_become_fifteen_tokens_and_other_lengths_as_many_as_fit(st
     assert style_model.encode_style(recording(), RATE).shape == (15, 64)
 
 
+def test_hearing_a_style_leaves_the_global_random_numbers_alone(style_model):
+    """As HuBERT in transformers 4.50, which draws one number for each layer."""
+    layer = style_model.style.features.hubert.encoder.layers[0]
+    handle = layer.register_forward_pre_hook(lambda module, arguments: torch.rand([]) and None)
+    try:
+        before = torch.get_rng_state()
+        style_model.encode_style(recording(), RATE)
+        assert torch.equal(torch.get_rng_state(), before)
+    finally:
+        handle.remove()
+
+
 def test_mert_is_transformers_hubert_to_the_number(style_model, tmp_path):
     """The tokens out of transformers' own model, loaded by itself from the same weights."""
     hubert = write_mert(tmp_path / "mert")

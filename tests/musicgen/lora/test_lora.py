@@ -285,7 +285,7 @@ def test_a_lora_that_cannot_be_used_is_refused_by_the_tensor_s_name(tensors, wor
         ({"peft_type": "LOHA"}, "of the kind LOHA; only plain LoRA"),
         ({"use_dora": True}, "of the kind DoRA"),
         ({"init_lora_weights": "pissa_niter_4"}, "init_lora_weights is 'pissa_niter_4'"),
-        ({"lora_alpha": "many"}, "lora_alpha is 'many'; allowed is a finite number"),
+        ({"lora_alpha": "many"}, "lora_alpha is 'many'; allowed is a number between"),
         ({"lora_alpha": float("nan")}, "lora_alpha is nan"),
         ({"lora_alpha": None}, "lora_alpha is None"),
         ({"alpha_pattern": ["fc1"]}, "alpha_pattern is"),
