@@ -6,11 +6,17 @@ from functools import partial
 
 import torch
 from comfy_api.latest import io
+from torch import Tensor
 
 from ..musicgen.audio import resampled_length
+from ..musicgen.loudness import CEILING_DB, apply_gain, integrated_loudness, loudness_gain, unclipped_gain
 from .host import patchers, progress
 from .inputs import encoded_tokens, read_audio, read_tokens
 from .sockets import CATEGORY, CodecHandle, CodecSocket, Tokens, TokensSocket
+
+UNCLIPPED, AS_IT_IS, TO_LOUDNESS = "lower what would clip", "as it is", "to a loudness"
+LOUDNESS = -14.0
+_NAMED = 4
 
 
 class MusicGenEnCodecDecode(io.ComfyNode):
@@ -22,29 +28,84 @@ class MusicGenEnCodecDecode(io.ComfyNode):
             node_id="MusicGenEnCodecDecode",
             display_name="MusicGen EnCodec Decode",
             category=CATEGORY,
-            description="Turns tokens into sound with the EnCodec decoder of the model they come from.",
-            search_aliases=["encodec", "tokens to audio", "decode music", "musicgen decode"],
+            description="Decodes tokens into sound with the EnCodec model that they belong to.",
+            search_aliases=["encodec", "tokens to audio", "decode music", "normalize", "loudness", "lufs"],
             inputs=[
-                CodecSocket.Input("codec", tooltip="The codec of the loader whose model made the tokens."),
-                TokensSocket.Input("tokens", tooltip="Tokens of MusicGen Sample Tokens or MusicGen EnCodec Encode."),
+                CodecSocket.Input("codec", tooltip="The codec from the loader whose model made the tokens."),
+                TokensSocket.Input("tokens", tooltip="Tokens from MusicGen Sample Tokens or MusicGen EnCodec Encode."),
+                io.Combo.Input(
+                    "level",
+                    options=[UNCLIPPED, AS_IT_IS, TO_LOUDNESS],
+                    default=UNCLIPPED,
+                    optional=True,
+                    tooltip=f"{UNCLIPPED}: an item whose peak is beyond full scale is lowered to a peak of -1 dBFS; "
+                    f"every other item keeps its level. {AS_IT_IS}: nothing is changed, and saving may clip. "
+                    f"{TO_LOUDNESS}: every item gets the loudness below, or as much as a peak of -1 dBFS allows.",
+                ),
+                io.Float.Input(
+                    "loudness",
+                    display_name="loudness (LUFS)",
+                    default=LOUDNESS,
+                    min=-60.0,
+                    max=0.0,
+                    step=0.5,
+                    optional=True,
+                    advanced=True,
+                    tooltip=f"Integrated loudness after ITU-R BS.1770, for the level '{TO_LOUDNESS}'. Streaming "
+                    "services play at about -14 LUFS, broadcast at -23.",
+                ),
             ],
             outputs=[
-                io.Audio.Output("audio", display_name="audio", tooltip="The sound, at the codec's own sample rate.")
+                io.Audio.Output("audio", display_name="audio", tooltip="The sound, at the sample rate of the codec.")
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
-    def execute(cls, codec: CodecHandle, tokens: Tokens) -> io.NodeOutput:
-        codes = read_tokens(tokens, codec)
-        module = codec.patcher.model
-        samples = codes.shape[2] * module.config.hop_length
-        report = progress.PartReporter(len(codes))
-        with patchers.on_device(codec.patcher, memory_required=module.memory_required(samples), whole=True):
-            rows = [
-                module.decode(row, tokens["num_samples"], on_progress=partial(report, part=index)).cpu()
-                for index, row in enumerate(codes.split(1))
-            ]
-        return io.NodeOutput({"waveform": torch.cat(rows), "sample_rate": module.sample_rate})
+    def execute(
+        cls, codec: CodecHandle, tokens: Tokens, level: str = UNCLIPPED, loudness: float = LOUDNESS
+    ) -> io.NodeOutput:
+        rows = _decode(codec, read_tokens(tokens, codec), tokens["num_samples"])
+        rate = codec.patcher.model.sample_rate
+        gains = _gains(rows, rate, level, loudness)
+        rows = [apply_gain(row, gain) if gain else row for row, gain in zip(rows, gains, strict=True)]
+        if changes := _changes(rows, gains, rate, level):
+            progress.show(cls.hidden.unique_id, changes)
+        return io.NodeOutput({"waveform": torch.cat(rows), "sample_rate": rate})
+
+
+def _decode(codec: CodecHandle, codes: Tensor, num_samples: int | None) -> list[Tensor]:
+    """The sound [1, C, L] of each item of codes [B, K, T]."""
+    module = codec.patcher.model
+    memory = module.memory_required(codes.shape[2] * module.config.hop_length)
+    report = progress.PartReporter(len(codes))
+    with patchers.on_device(codec.patcher, memory_required=memory, whole=True):
+        return [
+            module.decode(row, num_samples, on_progress=partial(report, part=index)).cpu()
+            for index, row in enumerate(codes.split(1))
+        ]
+
+
+def _gains(rows: list[Tensor], sample_rate: int, level: str, loudness: float) -> list[Tensor]:
+    """The gain in dB [1] of each item [1, C, L]."""
+    if level == TO_LOUDNESS:
+        return [loudness_gain(row, sample_rate, loudness) for row in rows]
+    return [unclipped_gain(row) if level == UNCLIPPED else torch.zeros(1) for row in rows]
+
+
+def _changes(rows: list[Tensor], gains: list[Tensor], sample_rate: int, level: str) -> str:
+    """A line that tells which items got another level, and how much; empty where none did."""
+    found = []
+    for number, (row, gain) in enumerate(zip(rows, gains, strict=True), start=1):
+        if gain:
+            item = f"item {number}: " if len(rows) > 1 else ""
+            reached = f", now {integrated_loudness(row, sample_rate).item():.1f} LUFS" if level == TO_LOUDNESS else ""
+            found.append(f"{item}{gain.item():+.1f} dB{reached}")
+    if not found:
+        return ""
+    more = f"; and {len(found) - _NAMED} more items" if len(found) > _NAMED else ""
+    why = "" if level == TO_LOUDNESS else f" (its peak was beyond full scale and is now at {CEILING_DB:g} dBFS)"
+    return f"Level: {'; '.join(found[:_NAMED])}{more}{why}"
 
 
 class MusicGenEnCodecEncode(io.ComfyNode):
@@ -56,20 +117,21 @@ class MusicGenEnCodecEncode(io.ComfyNode):
             node_id="MusicGenEnCodecEncode",
             display_name="MusicGen EnCodec Encode",
             category=CATEGORY,
-            description="Turns sound into tokens, so that MusicGen Sample Tokens can continue a recording.",
-            search_aliases=["encodec", "audio to tokens", "continue music", "audio prompt", "musicgen encode"],
+            description="Encodes sound into tokens, so that MusicGen Sample Tokens can continue a recording.",
+            search_aliases=["encodec", "audio to tokens", "continue music", "extend song", "audio prompt"],
             inputs=[
-                CodecSocket.Input("codec", tooltip="The codec of the loader whose model shall continue the sound."),
+                CodecSocket.Input("codec", tooltip="The codec from the loader whose model will continue the sound."),
                 io.Audio.Input(
                     "audio",
-                    tooltip="Mono or stereo of any sample rate; it is resampled and mixed to what the codec needs.",
+                    tooltip="A recording of any sample rate and any number of channels. It is resampled, and mixed to "
+                    "mono or stereo as the codec needs.",
                 ),
             ],
             outputs=[
                 TokensSocket.Output(
                     "tokens",
                     display_name="tokens",
-                    tooltip="The sound as tokens, for prompt or for MusicGen EnCodec Decode.",
+                    tooltip="The sound as tokens, for prompt of MusicGen Sample Tokens or for MusicGen EnCodec Decode.",
                 )
             ],
         )

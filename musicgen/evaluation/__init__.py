@@ -9,7 +9,7 @@ from .clap import Clap
 from .frechet import frechet_distance
 from .intervals import bootstrap_interval, wilson_interval
 from .rhythm import onset_autocorrelation, onset_envelope, pulse_strength, tempo_of
-from .sound import codebook_perplexity, is_clipped, is_silent, is_stuck, mel_distance, si_snr
+from .sound import codebook_perplexity, is_clipped, is_silent, is_stuck, mel_distance, samples_beyond_full_scale, si_snr
 from .tonality import chroma_agreement, chroma_similarity, chromagram, in_key_energy, key_of, pitch_classes
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "onset_envelope",
     "pitch_classes",
     "pulse_strength",
+    "samples_beyond_full_scale",
     "si_snr",
     "tempo_of",
     "wilson_interval",

@@ -13,9 +13,16 @@ def is_silent(audio: Tensor, threshold_db: float = -50.0) -> Tensor:
     return audio.pow(2).mean(dim=-1) < 10 ** (threshold_db / 10)
 
 
+def samples_beyond_full_scale(audio: Tensor) -> Tensor:
+    """Count the samples of each row of audio `[..., L]` that a file of whole numbers would clip: int64 `[...]`."""
+    return (audio.abs() > 1).sum(dim=-1)
+
+
 def is_clipped(audio: Tensor, share: float = 1e-3) -> Tensor:
-    """Whether more than a share of the samples of each row of audio `[..., L]` is at full scale: bool `[...]`."""
-    return (audio.abs() >= 0.999).float().mean(dim=-1) > share
+    """Whether a row of audio `[..., L]` goes beyond full scale, or stays at it in more than a share of its samples,
+    as a file does that was clipped when it was saved: bool `[...]`."""
+    at_full_scale = (audio.abs() >= 0.999).float().mean(dim=-1)
+    return (samples_beyond_full_scale(audio) > 0) | (at_full_scale > share)
 
 
 def is_stuck(codes: Tensor, frames: int = 50) -> Tensor:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+
+from musicgen.loudness import apply_gain, integrated_loudness, peak_db
 
 from .conftest import owns_memory, sound
 
@@ -33,6 +37,55 @@ def test_each_item_decodes_as_it_does_alone(encode, sample, decode):
     for item in range(3):
         alone = decode({**tokens, "codes": tokens["codes"][item : item + 1]})["waveform"]
         assert torch.equal(alone[0], together[item])
+
+
+class TestLevel:
+    """Three items: one that would clip, one at its own level, silence."""
+
+    @pytest.fixture
+    def levels(self, load, monkeypatch):
+        """Decoding gives tones with these peaks in dBFS."""
+        module = load("text").codec.patcher.model
+        peaks = iter([2.0, -6.0, -300.0])
+
+        def decode(codes, num_samples, on_progress):
+            wave = torch.sin(torch.arange(32000 * 2) * 0.2)[None, None]
+            return apply_gain(wave / wave.abs().amax(), torch.tensor([next(peaks)]))
+
+        monkeypatch.setattr(module, "decode", decode)
+
+    @pytest.fixture
+    def lines(self, comfy, monkeypatch):
+        """The lines that nodes show."""
+        said = []
+        server = SimpleNamespace(send_progress_text=lambda text, node_id: said.append((text, node_id)))
+        monkeypatch.setattr(comfy.server.PromptServer, "instance", server, raising=False)
+        return said
+
+    @pytest.fixture
+    def decoded(self, run, load, encode, sample, levels):
+        tokens = sample(encode("jazz"), batch_size=3)
+        return lambda **level: run("EnCodecDecode", codec=load("text").codec, tokens=tokens, **level)["waveform"]
+
+    def test_by_default_only_an_item_that_would_clip_is_lowered_and_the_node_says_so(self, decoded, lines):
+        peaks = peak_db(decoded())
+        assert peaks.tolist() == pytest.approx([-1.0, -6.0, -300.0], abs=1e-3)
+        ((text, node_id),) = lines
+        assert node_id == "7" and text.startswith("Level: item 1: -3.0 dB") and "item 2" not in text
+
+    def test_as_it_is_changes_nothing_and_says_nothing(self, decoded, lines):
+        assert peak_db(decoded(level="as it is")).tolist() == pytest.approx([2.0, -6.0, -300.0], abs=1e-3)
+        assert lines == []
+
+    def test_to_a_loudness_brings_each_item_there_by_itself(self, decoded, lines):
+        audio = decoded(level="to a loudness", loudness=-20.0)
+        assert integrated_loudness(audio, 32000)[:2].tolist() == pytest.approx([-20.0, -20.0], abs=0.01)
+        ((text, _),) = lines
+        assert "item 1: -" in text and "item 2: -" in text and text.count("now -20.0 LUFS") == 2
+
+    def test_to_a_loudness_stops_where_the_peak_does(self, decoded, lines):
+        audio = decoded(level="to a loudness", loudness=0.0)
+        assert peak_db(audio)[:2].tolist() == pytest.approx([-1.0, -1.0], abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ["text", "stereo"])
