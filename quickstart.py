@@ -136,7 +136,7 @@ def command_test(pytest_args: list[str], comfyui: Path) -> int:
     provide_chromium()
     environment = {**os.environ, "COMFYUI_DIR": str(comfyui)}
     codes = []
-    for tool in ("ruff check .", "ruff format --check .", "mypy musicgen", "pytest tests"):
+    for tool in ("ruff check .", "ruff format --check .", "dev.check_types", "pytest tests"):
         words = tool.split() + (pytest_args if tool == "pytest tests" else [])
         say("$ " + " ".join(words))
         command = [sys.executable, "-m", *words]

@@ -58,7 +58,7 @@ def read_solver_file(path: Path) -> SolverFile:
 
 
 def _settings(value: Any, path: Path) -> dict[str, Any]:
-    import yaml  # type: ignore[import-untyped]
+    import yaml
 
     try:
         if isinstance(value, str):
