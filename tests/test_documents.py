@@ -142,3 +142,12 @@ def test_the_python_of_a_document_runs(path, tmp_path):
     script = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n" + "\n".join(blocks(path, "python"))
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_readme_ends_in_a_line_for_each_folder():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert text.endswith("\n```\n")
+    listed = {line.split()[0].rstrip("/") for line in blocks(ROOT / "README.md", "text")[-1].splitlines()}
+    made = {"build", "dist"}
+    there = {p.name for p in ROOT.iterdir() if p.is_dir() and p.name[0] not in "._" and p.suffix != ".egg-info"}
+    assert listed == (there - made) | {"quickstart.py"}
