@@ -28,6 +28,8 @@ from dev.comfy_server import ComfyError, ComfyServer, ProgressLine, describe_fai
 from dev.setup import HOST, ROOT, VENV, SetupError, provide_chromium, say, set_up, venv_python
 
 BASE = HOST / "base"
+# All that has to pass, each run by `python -m`; .pre-commit-config.yaml has the same.
+CHECKS = ("ruff check .", "ruff format --check .", "dev.check_types", "pytest tests")
 
 # Sounds that the melody and continuation workflows name: notes in Hz, seconds for each.
 TUNES = {
@@ -136,8 +138,8 @@ def command_test(pytest_args: list[str], comfyui: Path) -> int:
     provide_chromium()
     environment = {**os.environ, "COMFYUI_DIR": str(comfyui)}
     codes = []
-    for tool in ("ruff check .", "ruff format --check .", "mypy musicgen", "pytest tests"):
-        words = tool.split() + (pytest_args if tool == "pytest tests" else [])
+    for check in CHECKS:
+        words = check.split() + (pytest_args if check == CHECKS[-1] else [])
         say("$ " + " ".join(words))
         command = [sys.executable, "-m", *words]
         codes.append(subprocess.run(command, check=False, cwd=ROOT, env=environment).returncode)

@@ -100,13 +100,13 @@ def work(codec: EnCodec, way: str) -> dict[str, float]:
     """Floating-point operations per second of sound, of the convolutions and of the LSTM."""
     done = {"convolutions": 0.0, "lstm": 0.0}
 
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Any) -> None:
+    def note(module: Any, inputs: tuple[Tensor, ...], output: Any) -> None:
         if isinstance(module, nn.LSTM):
             weights = sum(w.numel() for name, w in module.named_parameters() if name.startswith("weight"))
             done["lstm"] += 2.0 * weights * inputs[0].shape[0]
         else:
             steps = inputs[0].shape[-1] if isinstance(module, nn.ConvTranspose1d) else output.shape[-1]
-            done["convolutions"] += 2.0 * module.weight.numel() * steps  # type: ignore[union-attr, operator]
+            done["convolutions"] += 2.0 * module.weight.numel() * steps
 
     half = codec.model.decoder if way == "decode" else codec.model.encoder
     kinds = (nn.Conv1d, nn.ConvTranspose1d, nn.LSTM)
@@ -202,7 +202,8 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     with torch.inference_mode():
         if options.child:
-            print(child(*options.child, options.seconds[0], options.device))
+            who, way = options.child
+            print(child(who, way, options.seconds[0], options.device))
             return
         print(HEADINGS)
         ways = ["decode"] + ["encode"] * options.encode

@@ -154,8 +154,8 @@ def report(
         rate = options.batch / middle / config.frame_rate
         print(f"{name:16}{spread(found, 1e3):>34}{1 / middle:9.1f}{rate:8.2f}{share:7.0%}{text}", flush=True)
     print("\nms/step at position " + " ".join(f"{p:>7}" for p in POSITIONS))
-    for name, found in samples.items():
-        middles = [1e3 * statistics.median(column) for column in zip(*found, strict=True)]
+    for name, turns in samples.items():
+        middles = [1e3 * statistics.median(column) for column in zip(*turns, strict=True)]
         print(f"{name:20}" + " ".join(f"{m:7.1f}" for m in middles))
     return rows
 

@@ -262,7 +262,7 @@ def run_child(who: str, folder: Path, dtype: str = "fp32") -> dict[str, float]:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def best(who: str, folder: Path, dtype: str, repeats: int) -> dict[str, float]:
+def best(who: str, folder: Path, dtype: str, repeats: int) -> dict[str, Any]:
     """The quickest of several measurements with the largest of their peaks."""
     rows = [run_child(who, folder, dtype) for _ in range(repeats)]
     peaks = {name: max(row[name] for row in rows) for name in ("peak", "peak_anonymous")}

@@ -33,6 +33,7 @@ import torch
 from measuring import bandwidth, finish, peak_memory
 
 from models import NAMES, random_codec, random_lm, text_condition
+from musicgen.codec.encodec import EnCodec
 from musicgen.config import ModelConfig
 from musicgen.generation.generate import StepProgress, generate
 from musicgen.generation.params import GenerationParams
@@ -91,6 +92,19 @@ def peak(action: Callable[[], Any], device: torch.device) -> int:
     return torch.cuda.max_memory_allocated(device) - before
 
 
+def sample_and_decode(
+    lm: Any, config: ModelConfig, codec: EnCodec, params: GenerationParams, device: torch.device
+) -> dict[str, Any]:
+    """One piece and its sound: seconds and memory of both."""
+    found: dict[str, Any] = {}
+    taken = peak(lambda: found.update(piece(lm, config, params, device)), device)
+    codes = found.pop("codes")
+    clock = clock_of(device)
+    began = clock()
+    decoding = peak(lambda: codec.decode(codes).cpu(), device)
+    return {**found, "decode": clock() - began, "peak": taken, "decode_peak": decoding}
+
+
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     """One row for each length."""
     device = torch.device(options.device)
@@ -101,13 +115,7 @@ def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows: dict[float, dict[str, Any]] = {}
     for turn in range(options.rounds):
         for length, params in requests.items():
-            found: dict[str, Any] = {}
-            taken = peak(lambda found=found, params=params: found.update(piece(lm, config, params, device)), device)
-            codes = found.pop("codes")
-            clock = clock_of(device)
-            began = clock()
-            decoding = peak(lambda codes=codes: codec.decode(codes).cpu(), device)
-            found |= {"length": length, "decode": clock() - began, "peak": taken, "decode_peak": decoding}
+            found = {"length": length, **sample_and_decode(lm, config, codec, params, device)}
             if turn:
                 best = rows[length]
                 found["decode"] = min(found["decode"], best["decode"])

@@ -93,9 +93,9 @@ class Transformers:
         for name, tensor in weights.items():
             if not name.startswith("transformer.layers."):
                 continue
-            index, _, rest = name.removeprefix("transformer.layers.").partition(".")
+            layer, _, rest = name.removeprefix("transformer.layers.").partition(".")
             module, _, kind = rest.rpartition(".")
-            place = f"model.decoder.layers.{index}."
+            place = f"model.decoder.layers.{layer}."
             if module in split:
                 whose, letters = split[module]
                 for letter, part in zip(letters, tensor.chunk(len(letters)), strict=True):
@@ -181,7 +181,8 @@ class Audiocraft:
         q, k, v = F.linear(self._norm(x, place + "norm_self"), w[place + "self_attn.qkv.weight"]).chunk(3, dim=-1)
         new = torch.stack([self._heads(k), self._heads(v)])
         self.past[index] = torch.cat([self.past[index], new], dim=3)
-        x = x + self._attend(q, *self.past[index], place + "self_attn.out.weight")
+        k, v = self.past[index]
+        x = x + self._attend(q, k, v, place + "self_attn.out.weight")
         q = F.linear(self._norm(x, place + "norm_cross"), w[place + "cross_attn.q.weight"])
         k, v = (self._heads(F.linear(self.condition, part)) for part in w[place + "cross_attn.kv.weight"].chunk(2))
         x = x + self._attend(q, k, v, place + "cross_attn.out.weight")

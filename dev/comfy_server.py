@@ -47,8 +47,12 @@ def prepare_base(base: Path, pack: Path, name: str = "musicgen") -> None:
     settings = base / "user" / "default" / "comfy.settings.json"
     if not settings.exists():
         settings.write_text(json.dumps(SETTINGS, indent=2), encoding="utf-8")
-    link = base / "custom_nodes" / name
-    if os.path.realpath(link) == os.path.realpath(pack):
+    link_folder(base / "custom_nodes" / name, pack)
+
+
+def link_folder(link: Path, target: Path) -> None:
+    """Make ``link`` lead to ``target``, by a symbolic link or, on Windows, a junction."""
+    if os.path.realpath(link) == os.path.realpath(target):
         return
     if link.is_symlink():
         link.unlink()
@@ -56,12 +60,12 @@ def prepare_base(base: Path, pack: Path, name: str = "musicgen") -> None:
         try:
             os.rmdir(link)  # removes a Windows junction or an empty folder, nothing else
         except OSError:
-            raise ComfyError(f"{link} is in the way of the link to {pack}; remove it.") from None
+            raise ComfyError(f"{link} is in the way of the link to {target}; remove it.") from None
     if os.name == "nt":
-        command = ["cmd", "/c", "mklink", "/J", str(link), str(pack)]
+        command = ["cmd", "/c", "mklink", "/J", str(link), str(target)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     else:
-        link.symlink_to(pack, target_is_directory=True)
+        link.symlink_to(target, target_is_directory=True)
 
 
 def describe_failure(entry: dict) -> str | None:
@@ -203,7 +207,7 @@ class ComfyServer:
         (self.base / "user").mkdir(parents=True, exist_ok=True)
         environment = {"HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "utf-8", **os.environ}
         options: dict[str, Any] = {"start_new_session": True}
-        if os.name == "nt":
+        if sys.platform == "win32":
             options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
         command = self.command()
         with open(self.log_path, "wb") as log:

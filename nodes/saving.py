@@ -60,7 +60,7 @@ class MusicGenSaveCheckpoint(io.ComfyNode):
     ) -> io.NodeOutput:
         check_parts(model, text_encoder, codec)
         path = folders.new_checkpoint_path(filename_prefix)
-        handles = [model, text_encoder, codec, *([] if model.style is None else [model.style])]
+        handles: list[Any] = [model, text_encoder, codec, *([] if model.style is None else [model.style])]
         parts = [handle.patcher for handle in handles]
         patchers.load_for_saving(parts)
         components = Components(model.config, *(patcher.model for patcher in parts))

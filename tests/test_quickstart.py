@@ -11,6 +11,7 @@ import sys
 import tarfile
 
 import pytest
+import yaml
 
 import quickstart
 from dev import comfy_server, setup
@@ -224,3 +225,12 @@ def test_the_published_archive_holds_the_pack_and_no_code_that_starts_processes(
     for name in shipped:
         if name.endswith(".py"):
             assert "subprocess" not in (PACK / name).read_text(encoding="utf-8"), name
+
+
+def test_hosted_ci_and_pre_commit_run_the_checks_of_the_second_command():
+    read = lambda name: yaml.safe_load((PACK / name).read_text(encoding="utf-8"))  # noqa: E731
+    steps = read(".github/workflows/test.yml")["jobs"]["test"]["steps"]
+    assert [step["run"] for step in steps if "run" in step] == ["python quickstart.py test"]
+    (repository,) = read(".pre-commit-config.yaml")["repos"]
+    assert [hook["entry"] for hook in repository["hooks"]] == [f"python -m {check}" for check in quickstart.CHECKS]
+    assert (PACK / ".ci" / "run").read_text(encoding="ascii").endswith("python3 quickstart.py test\n")

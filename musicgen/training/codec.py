@@ -29,7 +29,9 @@ from .resume import Progress, load_checkpoint, save_checkpoint, step_rng, step_t
 class SongArray(Protocol):
     """Songs as an array `[N, L]`, in memory or on disk."""
 
-    shape: tuple[int, ...]
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """N and L."""
 
     def __len__(self) -> int: ...
 
