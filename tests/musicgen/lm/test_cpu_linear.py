@@ -21,7 +21,7 @@ from musicgen.checkpoints import loading
 from musicgen.checkpoints.loading import load_components
 from musicgen.conditioning.fuser import fuse
 from musicgen.decoding.engine import CachedDecoder
-from musicgen.generation.generate import make_pattern
+from musicgen.generation.patterns import named_pattern
 from musicgen.lm.cpu_linear import (
     few_rows_product,
     int8_product,
@@ -142,7 +142,9 @@ def greedy(model: MusicGen, seconds: float, **options) -> torch.Tensor:
 
 def logits_along(model: MusicGen, codes: torch.Tensor) -> torch.Tensor:
     """Guided logits of each step along given codes."""
-    sequence = make_pattern(model.config, None, codes.shape[2]).build_sequence(codes, model.config.lm.special_token_id)
+    sequence = named_pattern(None, codes.shape[2], model.config.delays).build_sequence(
+        codes, model.config.lm.special_token_id
+    )
     with torch.no_grad():
         conditions = fuse(model.lm, [model.text_encoder.encode(TEXTS), None], 2, model.device, led=[False] * 2)
         decoder = CachedDecoder(model.lm, conditions, 2, sequence.shape[2], model.device)
