@@ -9,7 +9,6 @@ holds plain state and does nothing. All sizes are checked against the file.
 
 from __future__ import annotations
 
-import io
 import math
 import pickletools
 import zipfile
@@ -18,13 +17,12 @@ from typing import Any
 
 import torch
 
+from .archive import Members, OpenFile, RefusedError, refuse_others
 from .tensors import TensorRecord
 
-_MAX_PICKLE_BYTES = 1 << 22
 _MAX_STEPS = 500_000
 _MAX_DEPTH = 64
 _MAX_VALUES = 100_000
-_LEGACY = (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19", b"\x80\x02}", b"\x80\x02c", b"\x80\x04\x95")
 _STORAGES = {
     "torch.FloatStorage": torch.float32,
     "torch.HalfStorage": torch.float16,
@@ -73,13 +71,13 @@ def load(path: Path) -> Any:
     compressed, or written before PyTorch 1.6.
     """
     try:
-        with _OpenFile(path) as file:
+        with OpenFile(path) as file:
             start = file.read(64)
-            _refuse_others(path, start)
+            refuse_others(path, start)
             with zipfile.ZipFile(file) as archive:
-                members = _Members(path, file, archive)
+                members = Members(path, file, archive)
                 return _Machine(members).run(members.pickle())
-    except _RefusedError:
+    except RefusedError:
         raise
     except Exception as error:  # zipfile and pickletools raise a dozen kinds on damaged files
         reason = f"{type(error).__name__}: {error}".splitlines()[0][:200]
@@ -88,71 +86,10 @@ def load(path: Path) -> Any:
         ) from error
 
 
-class _RefusedError(ValueError):
-    """A file that is what it is, but is not taken; the message says why."""
-
-
-def _refuse_others(path: Path, start: bytes) -> None:
-    if start.startswith(_LEGACY):
-        raise _RefusedError(
-            f"{path} is in PyTorch's format from before version 1.6, which cannot be read safely; "
-            "fetch the model's safetensors file, or save it again with a newer PyTorch where you trust it."
-        )
-    if start.startswith(b"version https://git-lfs"):
-        raise _RefusedError(f"{path} is a Git LFS pointer, not the weights; fetch the file itself.")
-
-
-class _OpenFile(io.FileIO):
-    """A file that gives out at most as much at once as an honest archive's directory needs."""
-
-    def read(self, size: int | None = -1) -> bytes:
-        if size is not None and size > _MAX_PICKLE_BYTES:
-            raise ValueError(f"a part of it claims {size} bytes")
-        return super().read(size)
-
-
-class _Members:
-    """The members of the archive: the pickle, and where each storage lies."""
-
-    def __init__(self, path: Path, file: io.FileIO, archive: zipfile.ZipFile) -> None:
-        self.path, self.file, self.archive = path, file, archive
-        self.size = path.stat().st_size
-        pickles = [name for name in archive.NameToInfo if name.count("/") == 1 and name.endswith("/data.pkl")]
-        if len(pickles) != 1:
-            raise ValueError("it holds no data.pkl, or several")
-        self.prefix = pickles[0].removesuffix("data.pkl")
-
-    def pickle(self) -> bytes:
-        """The pickle's bytes; zipfile holds them against their checksum."""
-        order = self.archive.NameToInfo.get(f"{self.prefix}byteorder")
-        if order is not None and self._small(order, 16) != b"little":
-            raise _RefusedError(f"{self.path} was written on a big-endian machine; save it again on a common one.")
-        return self._small(self.archive.NameToInfo[f"{self.prefix}data.pkl"], _MAX_PICKLE_BYTES)
-
-    def offset(self, key: str, nbytes: int) -> int:
-        """Where the storage `key`, which has `nbytes` bytes, begins in the file."""
-        info = self.archive.NameToInfo[f"{self.prefix}data/{key}"]
-        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
-            raise _RefusedError(f"{self.path} is compressed; save it again with torch.save, which does not compress.")
-        self.file.seek(info.header_offset)
-        header = self.file.read(30)
-        if len(header) < 30 or header[:4] != b"PK\x03\x04":
-            raise ValueError(f"storage {key} is not where the directory says")
-        offset = info.header_offset + 30 + sum(int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
-        if nbytes > info.file_size or offset + nbytes > self.size:
-            raise ValueError(f"storage {key} should have {nbytes} bytes and has fewer")
-        return offset
-
-    def _small(self, info: zipfile.ZipInfo, limit: int) -> bytes:
-        if info.compress_type != zipfile.ZIP_STORED or not info.file_size <= limit:
-            raise ValueError(f"{info.filename} is compressed, or larger than {limit} bytes")
-        return self.archive.read(info)
-
-
 class _Machine:
     """Runs a pickle's opcodes on plain data. The names of its methods are those of `pickletools`."""
 
-    def __init__(self, members: _Members) -> None:
+    def __init__(self, members: Members) -> None:
         self.members = members
         self.stack: list[Any] = []
         self.marks: list[int] = []
@@ -283,20 +220,33 @@ class _Machine:
         name = maker.name if isinstance(maker, StandIn) else "unnamed"
         if not isinstance(arguments, tuple):
             return StandIn(name)
-        if name == "collections.OrderedDict" and not arguments:
+        if name in _TABLES:
             return {}
         if name == "torch.Size" and len(arguments) == 1:
             return arguments[0]
-        if name == "torch._utils._rebuild_parameter" and arguments:
+        if name in _PARAMETERS and arguments:
             return arguments[0]
-        if name == "torch._utils._rebuild_tensor_v2" and len(arguments) >= 4:
+        if name in _TENSORS and len(arguments) >= 4:
             return self._tensor(*arguments[:4])
+        if name in _SUBCLASSES and len(arguments) == 4:
+            return self._of_subclass(*arguments)
         return StandIn(name)
+
+    def _of_subclass(self, maker: Any, kind: Any, arguments: Any, state: Any) -> Any:
+        """A tensor with attributes is a tensor; of one that several devices share, the only share if there is one."""
+        made = self._made(maker, arguments)
+        if isinstance(made, TensorRecord) or getattr(maker, "name", "") != "torch._utils._rebuild_wrapper_subclass":
+            return made
+        shares = _shares(state)
+        size = arguments[2] if isinstance(arguments, tuple) and len(arguments) > 2 else None
+        if len(shares) == 1 and isinstance(shares[0], TensorRecord) and shares[0].shape == size:
+            return shares[0]
+        return StandIn(getattr(kind, "name", "unnamed"))
 
     def _build(self, _: Any) -> None:
         (state,) = self._take(1)
         if isinstance(self.stack[-1], StandIn):
-            self.stack[-1].state = state[0] if isinstance(state, tuple) and state else state
+            self.stack[-1].state = _attributes(state)
 
     def _binpersid(self, _: Any) -> None:
         (identity,) = self._take(1)
@@ -333,6 +283,28 @@ class _Machine:
         )
 
 
+def _attributes(state: Any) -> Any:
+    """An object's attributes, which are a table, or two where the class has slots."""
+    if not isinstance(state, tuple) or not state:
+        return state
+    slots = state[1] if len(state) == 2 and isinstance(state[1], dict) else {}
+    return {**state[0], **slots} if isinstance(state[0], dict) else slots or state[0]
+
+
+def _shares(state: Any) -> list[Any]:
+    """The tensors that one process holds of a DTensor or a ShardedTensor."""
+    attributes = _attributes(state)
+    if isinstance(attributes, dict):
+        return [attributes.get("_local_tensor")]
+    shards = state[0] if isinstance(state, tuple) and state and isinstance(state[0], list) else []
+    tables = [shard.state for shard in shards if isinstance(shard, StandIn) and isinstance(shard.state, dict)]
+    return [table.get("tensor") for table in tables]
+
+
+_TABLES = frozenset(("collections.OrderedDict", "collections.defaultdict", "builtins.dict", "__builtin__.dict"))
+_PARAMETERS = frozenset(("torch._utils._rebuild_parameter", "torch._utils._rebuild_parameter_with_state"))
+_TENSORS = frozenset(("torch._utils._rebuild_tensor", "torch._utils._rebuild_tensor_v2"))
+_SUBCLASSES = frozenset(("torch._tensor._rebuild_from_type", "torch._tensor._rebuild_from_type_v2"))
 _LITERALS = frozenset(
     (
         *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from . import pickled
 from .regular import is_there, regular_file
 from .settings import read_json
 from .tensors import StoredTensors, TensorRecord
+from .wrapped import plain_names, weights_of
 
 # In this order: a folder that holds several of them is read from the first.
 WEIGHT_FILES = (
@@ -44,8 +45,10 @@ def has_weights(folder: Path) -> bool:
     return any((folder / name).is_file() for name in WEIGHT_FILES)
 
 
-def read_weights(folder: Path) -> StoredTensors:
+def read_weights(folder: Path, anchors: Sequence[str] = ()) -> StoredTensors:
     """The tensors of a folder in the Hugging Face layout: safetensors before `.bin`, one file before shards.
+
+    anchors: see :func:`plain_names`, by which wrappers of trainers are left out of the names.
 
     Raises FileNotFoundError where a file is missing, ValueError on one that is damaged, is no regular file,
     or repeats a tensor.
@@ -61,26 +64,37 @@ def read_weights(folder: Path) -> StoredTensors:
             if key in records:
                 raise ValueError(f"{folder}: tensor {key!r:.200} is stored in two files; fetch the model again.")
             records[key] = record
-    return StoredTensors(folder, records)
+    return StoredTensors(folder, plain_names(folder, records, anchors))
 
 
 def read_file(path: Path) -> dict[str, TensorRecord]:
-    """The tensors of one file by name: safetensors, or a flat dictionary that PyTorch saved."""
+    """The tensors of one file by name: safetensors, or a dictionary that PyTorch saved, in a trainer's or alone."""
     regular_file(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    return tensors_of(pickled.load(path), path)
+    contents = pickled.load(path)
+    return tensors_of((weights_of(contents) if isinstance(contents, dict) else None) or contents, path)
 
 
 def tensors_of(contents: Any, path: Path) -> dict[str, TensorRecord]:
     """The tensors of a dictionary out of a PyTorch file. Raises ValueError on anything but tensors."""
     if not isinstance(contents, dict):
         raise ValueError(f"{path} holds no dictionary of tensors; choose the model's own weights.")
+    contents = {key: value for key, value in contents.items() if not str(key).endswith("_extra_state")}
     strange = [key for key, value in contents.items() if not isinstance(value, TensorRecord)]
+    if shards := [key for key in strange if _is_sharded(contents[key])]:
+        raise ValueError(
+            f"{path}: {shards[0]!r:.80} is one device's share of a tensor; gather the full weights of all devices "
+            "into one state dict in the trainer, and save that."
+        )
     if strange:
         kind = type(contents[strange[0]]).__name__
         raise ValueError(f"{path}: {strange[0]!r:.80} is a {kind}, not a tensor; choose the model's own weights.")
     return {str(key): value for key, value in contents.items()}
+
+
+def _is_sharded(value: Any) -> bool:
+    return isinstance(value, pickled.StandIn) and value.name.rsplit(".", 1)[-1] in ("ShardedTensor", "DTensor")
 
 
 def _shards(index: Path) -> list[Path]:

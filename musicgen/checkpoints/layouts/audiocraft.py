@@ -51,6 +51,7 @@ def open_checkpoint(
     :func:`find_text_encoder`, which also take `search`. Raises FileNotFoundError and ValueError.
     """
     solver = read_solver_file(path / LM_FILE if path.is_dir() else path)
+    solver.require_weights()
     folder, shapes = solver.path.parent, solver.stored.shapes()
     if not solver.settings:
         solver = replace(solver, settings=settings_of_shapes(solver))

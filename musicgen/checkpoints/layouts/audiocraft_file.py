@@ -18,8 +18,11 @@ from ..files.regular import regular_file
 from ..files.settings import Fields, is_number
 from ..files.tensors import StoredTensors
 from ..files.weights import tensors_of
+from ..files.wrapped import plain_names, weights_of
 
 _SETTINGS = "xp.cfg"
+_ANCHORS = ("linears.0.weight", "quantizer.vq.layers.0._codebook.embed")
+"""A name of the language model and one of the codec; in a file with both, the language model is wanted."""
 _MAX_YAML_CHARACTERS = 1 << 18
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 _MAX_HOPS = 8
@@ -33,6 +36,14 @@ class SolverFile:
     settings: Mapping[str, Any]
     stored: StoredTensors
     pretrained: str | None
+
+    def require_weights(self) -> None:
+        """Raise ValueError where the file holds none."""
+        if not self.stored.records:
+            raise ValueError(
+                f"{self.path} holds no weights: fsdp_best_state, best_state, state_dict and model are missing or "
+                "empty; save a checkpoint that has one of them."
+            )
 
     @property
     def fields(self) -> Fields:
@@ -48,14 +59,19 @@ def read_solver_file(path: Path) -> SolverFile:
     contents = pickled.load(regular_file(path))
     if not isinstance(contents, dict):
         raise ValueError(f"{path} holds no dictionary; choose a file that audiocraft exported.")
-    settings = _settings(contents.get(_SETTINGS), path)
+    settings = _settings(contents.get(_SETTINGS, _hyper_parameters(contents).get(_SETTINGS)), path)
     pointer = contents.get("pretrained")
     if isinstance(pointer, str):
         return SolverFile(path, settings, StoredTensors(path, {}), pointer)
-    weights = contents.get("best_state", contents if _SETTINGS not in contents else None)
-    if isinstance(weights, dict) and isinstance(weights.get("model"), dict):
-        weights = weights["model"]  # as the trainer's own checkpoints have it
-    return SolverFile(path, settings, StoredTensors(path, tensors_of(weights, path)), None)
+    weights = weights_of({key: value for key, value in contents.items() if key != _SETTINGS})
+    records = {} if weights is None else plain_names(path, tensors_of(weights, path), _ANCHORS)
+    return SolverFile(path, settings, StoredTensors(path, records), None)
+
+
+def _hyper_parameters(contents: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings that Lightning keeps of a module."""
+    table = contents.get("hyper_parameters")
+    return table if isinstance(table, dict) else {}
 
 
 def _settings(value: Any, path: Path) -> dict[str, Any]:

@@ -195,6 +195,7 @@ def open_codec(path: Path, num_codebooks: int | None = None) -> CodecFiles:
 
 
 def _codec_of(solver: SolverFile, num_codebooks: int | None) -> CodecFiles:
+    solver.require_weights()
     part = codec_part(solver.stored, "", renamed=False, num_codebooks=num_codebooks)
     return CodecFiles(solver.path, config_of_audiocraft(solver.fields), part)
 
