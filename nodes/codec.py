@@ -134,11 +134,12 @@ class MusicGenEnCodecEncode(io.ComfyNode):
                     tooltip="The sound as tokens, for prompt of MusicGen Sample Tokens or for MusicGen EnCodec Decode.",
                 )
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, codec: CodecHandle, audio: io.Audio.Type) -> io.NodeOutput:
-        waveform, sample_rate = read_audio(audio)
+        waveform, sample_rate = read_audio(audio, cls.hidden.unique_id)
         module = codec.patcher.model
         samples = resampled_length(waveform.shape[2], sample_rate, module.sample_rate)
         report = progress.PartReporter(len(waveform))

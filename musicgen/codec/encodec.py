@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..audio import check_audio, convert_channels, resample
+from ..audio import check_audio, convert_channels, downmix, resample
 from ..config import CodecConfig
 from ..environment import imported, torch_defaults
 from .channels_last import over_rows
@@ -106,10 +106,10 @@ class EnCodec(nn.Module):
     ) -> Tensor:
         """Audio `[B, C, L]` of any rate and channel count -> codes int64 `[B, K, T]`, T = ceil(L' / hop_length).
 
-        L' counts samples after resampling. Channels other than the model's are averaged, for a
-        stereo model into both of its channels. whole: in one pass over everything, the slow twin.
+        L' counts samples after resampling. Channels other than the model's are mixed, see
+        :func:`convert_channels`. whole: in one pass over everything, the slow twin.
         """
-        audio = resample(check_audio(audio, sample_rate), sample_rate, self.sample_rate)
+        audio = resample(downmix(check_audio(audio, sample_rate)), sample_rate, self.sample_rate)
         # Resampled where it lies: that takes several times the memory of the recording.
         audio = convert_channels(audio, self.audio_channels).to(self._device())
         batch, channels, samples = audio.shape
