@@ -17,6 +17,7 @@ _HIGHEST_PEAK = 100.0
 """40 dB beyond full scale: floats beyond it are whole-number samples that were not scaled."""
 _SCALED_BITS = (8, 16, 32)
 _MAX_RATIO_TERM = 2000
+_LOWPASS_WIDTH = 24
 
 _HALF, _ROOT_HALF = 0.5, 0.5**0.5
 # The share of each channel in the left one of a stereo mix (ITU-R BS.775, table 2; mirrored for the right one), in the
@@ -189,7 +190,8 @@ def convert_channels(audio: Tensor, channels: int) -> Tensor:
 def resample(audio: Tensor, sample_rate: int, to_rate: int) -> Tensor:
     """Resample `[..., L]` by a windowed sinc, its filter as wide as the one MusicGen was trained behind.
 
-    The ratio is rounded to terms of at most 2000 where it has larger ones (by less than a cent of
+    Outside of the recording its first and last sample go on, as in that filter, so that an excerpt begins and ends
+    without a click. The ratio is rounded to terms of at most 2000 where it has larger ones (by less than a cent of
     pitch), since the filter's table grows with their product.
     """
     sample_rate, to_rate = int(sample_rate), int(to_rate)
@@ -204,7 +206,21 @@ def resample(audio: Tensor, sample_rate: int, to_rate: int) -> Tensor:
         raise ValueError(f"audio has a sample rate of {sample_rate}, too low to be resampled to {to_rate}.")
     if ratio == 1:
         return audio
-    return functional.resample(audio, ratio.numerator, ratio.denominator, lowpass_filter_width=24, rolloff=0.945)
+    # torchaudio takes the outside as silence; so the edges go on for the filter's reach, in whole steps of the ratio.
+    reach = math.ceil(_LOWPASS_WIDTH * max(1.0, sample_rate / to_rate) / 0.945) + 1
+    steps = -(-reach // ratio.numerator)
+    before, after = (
+        edge.expand(*audio.shape[:-1], steps * ratio.numerator) for edge in (audio[..., :1], audio[..., -1:])
+    )
+    out = functional.resample(
+        torch.cat([before, audio, after], dim=-1),
+        ratio.numerator,
+        ratio.denominator,
+        lowpass_filter_width=_LOWPASS_WIDTH,
+        rolloff=0.945,
+    )
+    length = -(-audio.shape[-1] * ratio.denominator // ratio.numerator)
+    return out.narrow(-1, steps * ratio.denominator, length)
 
 
 def resampled_length(num_samples: int, sample_rate: int, to_rate: int) -> int:

@@ -138,6 +138,34 @@ class TestWhatIsTaken:
         assert check_rate(rate) == 44100
 
 
+@pytest.mark.parametrize("rates", [(44100, 32000), (48000, 32000), (22050, 32000), (16000, 24000), (192000, 16000)])
+def test_an_excerpt_is_resampled_without_a_click_at_its_ends(rates):
+    """Outside of it its first and last sample go on, as in the resampler that MusicGen was trained behind."""
+    constant = resample(torch.full((2, 1, rates[0] // 10), 0.5), *rates)
+    torch.testing.assert_close(constant, torch.full_like(constant, 0.5), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize("length", [1, 7, 1000, 22050])
+@pytest.mark.parametrize("rates", [(44100, 32000), (48000, 32000), (22050, 32000), (16000, 24000)])
+def test_resampling_equals_the_formula_of_julius_up_to_the_ends(rates, length):
+    wave = torch.rand(2, length, generator=torch.Generator().manual_seed(1)) - 0.5
+    torch.testing.assert_close(resample(wave, *rates), by_julius(wave, *rates), atol=1.1e-4, rtol=0)
+
+
+def by_julius(wave, old, new, zeros=24, rolloff=0.945):
+    """Sinc interpolation under a squared cosine, with the edge samples going on outside: julius's ResampleFrac."""
+    old, new = old // math.gcd(old, new), new // math.gcd(old, new)
+    rate = min(old, new) * rolloff
+    width = math.ceil(zeros * old / rate)
+    time = torch.arange(-width, width + old) / old - torch.arange(new)[:, None] / new
+    angle = (time * rate).clamp(-zeros, zeros) * math.pi
+    kernel = torch.cos(angle / zeros / 2) ** 2 * torch.sinc(angle / math.pi)
+    kernel = kernel / kernel.sum(dim=1, keepdim=True)
+    padded = torch.nn.functional.pad(wave[:, None], (width, width + old), mode="replicate")
+    out = torch.nn.functional.conv1d(padded, kernel[:, None], stride=old).transpose(1, 2).reshape(len(wave), -1)
+    return out[:, : math.ceil(new * wave.shape[1] / old)]
+
+
 def test_a_picture_of_codes_shows_what_is_known_and_what_repeats():
     codes = torch.tensor([[0, 0, 63, -1], [5, 9, 5, -1]])
     image = codes_image(codes, 64, width=8, height=9)
