@@ -34,13 +34,13 @@ _PAIRS = {3: [(0, 1)], 4: [(0, 1), (2, 3)], 5: [(0, 1), (3, 4)], 6: [(0, 1), (4,
 _PAIRS[8] = [(0, 1), (4, 5), (6, 7)]
 
 
-def as_tensor(value: Any, what: str, allowed: str) -> Tensor:
-    """Return a tensor of a tensor or a NumPy array, or raise ValueError naming the argument and what arrived.
+def as_tensor(value: Any, name: str, allowed: str) -> Tensor:
+    """Return a tensor of a tensor or a NumPy array, or raise ValueError naming the argument and the value.
 
     Args:
         value: whatever the caller handed in.
-        what: the name of the argument.
-        allowed: what is allowed, and what to do, as the end of the sentence.
+        name: that of the argument.
+        allowed: the end of the sentence: the values that are allowed, and a remedy.
     """
     if isinstance(value, Tensor):
         return value
@@ -49,14 +49,14 @@ def as_tensor(value: Any, what: str, allowed: str) -> Tensor:
 
         array = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("="))
         return torch.from_numpy(array if array.flags.writeable else array.copy())
-    raise ValueError(f"{what} is {shown(value)}; allowed is {allowed}.")
+    raise ValueError(f"{name} is {shown(value)}; allowed is {allowed}.")
 
 
-def as_audio(audio: Any, what: str = "audio") -> Tensor:
+def as_audio(audio: Any, name: str = "audio") -> Tensor:
     """Return audio as a tensor; see :func:`as_tensor`."""
     return as_tensor(
         audio,
-        what,
+        name,
         "a tensor [batch, channels, samples] or a NumPy array of that shape, so read a file first, for example with "
         "torchaudio.load or soundfile.read",
     )
@@ -72,71 +72,71 @@ def shown(value: Any) -> str:
     return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
 
 
-def check_audio(audio: Any, sample_rate: Any, what: str = "audio") -> Tensor:
-    """Return `audio` `[B, C, L]` as float32, or raise ValueError saying what is wrong with it.
+def check_audio(audio: Any, sample_rate: Any, name: str = "audio") -> Tensor:
+    """Return `audio` `[B, C, L]` as float32, or raise ValueError saying the fault.
 
     Whole numbers of 8, 16 or 32 bits, as files hold them, are scaled to -1 to 1.
 
     Args:
         audio: a tensor or a NumPy array.
         sample_rate: samples per second.
-        what: the name of the argument, for the sentence.
+        name: that of the argument, for the sentence.
 
     Raises:
         ValueError: another kind of value, shape or sample rate; no samples; NaN or infinite samples; whole numbers of
             64 bits, or floats as large as whole numbers are, whose full scale nothing tells.
     """
-    audio = as_audio(audio, what)
-    _check_shape(audio.shape, what)
-    check_rate(sample_rate, what)
+    audio = as_audio(audio, name)
+    _check_shape(audio.shape, name)
+    check_rate(sample_rate, name)
     if audio.is_complex() or audio.dtype == torch.bool:
-        raise ValueError(f"{what} holds {audio.dtype}; allowed are floats of about -1 to 1, or whole numbers.")
-    audio = audio.to(torch.float32) if audio.is_floating_point() else _scaled(audio, what)
+        raise ValueError(f"{name} holds {audio.dtype}; allowed are floats of about -1 to 1, or whole numbers.")
+    audio = audio.to(torch.float32) if audio.is_floating_point() else _scaled(audio, name)
     lowest, highest = (float(end) for end in torch.aminmax(audio))
     if not (math.isfinite(lowest) and math.isfinite(highest)):
-        raise ValueError(f"{what} holds NaN or infinite samples; only finite samples are allowed, so repair it first.")
+        raise ValueError(f"{name} holds NaN or infinite samples; only finite samples are allowed, so repair it first.")
     if max(-lowest, highest) > _HIGHEST_PEAK:
         raise ValueError(
-            f"{what} runs from {lowest:g} to {highest:g}; allowed are floats of about -1 to 1, so divide samples of 16 "
+            f"{name} runs from {lowest:g} to {highest:g}; allowed are floats of about -1 to 1, so divide samples of 16 "
             "bits by 32768 first."
         )
     return audio
 
 
-def _check_shape(shape: torch.Size, what: str) -> None:
+def _check_shape(shape: torch.Size, name: str) -> None:
     if len(shape) != 3:
-        raise ValueError(f"{what} has shape {list(shape)}; allowed is [batch, channels, samples].")
+        raise ValueError(f"{name} has shape {list(shape)}; allowed is [batch, channels, samples].")
     if 0 in shape:
-        raise ValueError(f"{what} is empty: its shape is {list(shape)}; give at least one sample of sound.")
+        raise ValueError(f"{name} is empty: its shape is {list(shape)}; give at least one sample of sound.")
     if shape[1] > MAX_CHANNELS:
         raise ValueError(
-            f"{what} has {shape[1]} channels of {shape[2]} samples; allowed is [batch, channels, samples] with at most "
+            f"{name} has {shape[1]} channels of {shape[2]} samples; allowed is [batch, channels, samples] with at most "
             f"{MAX_CHANNELS} channels, so turn samples that stand before channels round with .transpose(-1, -2)."
         )
 
 
-def check_rate(sample_rate: Any, what: str = "audio") -> int:
-    """Return a sample rate as a whole number, or raise ValueError saying what is wrong with it."""
+def check_rate(sample_rate: Any, name: str = "audio") -> int:
+    """Return a sample rate as a whole number, or raise ValueError saying the fault."""
     try:
         rate = None if isinstance(sample_rate, str | bytes | bool) else int(sample_rate)
     except (TypeError, ValueError, OverflowError):
         rate = None
     if rate is None or rate != sample_rate:
         raise ValueError(
-            f"{what} has a sample_rate of {shown(sample_rate)}; allowed is a whole "
+            f"{name} has a sample_rate of {shown(sample_rate)}; allowed is a whole "
             "number of samples per second, such as 44100."
         )
     if rate < 1:
-        raise ValueError(f"{what} has a sample rate of {rate}; allowed is 1 or more samples per second.")
+        raise ValueError(f"{name} has a sample rate of {rate}; allowed is 1 or more samples per second.")
     return rate
 
 
-def _scaled(audio: Tensor, what: str) -> Tensor:
+def _scaled(audio: Tensor, name: str) -> Tensor:
     """Whole-number samples as float32 of -1 to 1."""
     bits = torch.iinfo(audio.dtype).bits
     if bits not in _SCALED_BITS:
         raise ValueError(
-            f"{what} holds whole numbers of {bits} bits, whose full scale nothing tells; allowed are floats of about "
+            f"{name} holds whole numbers of {bits} bits, whose full scale nothing tells; allowed are floats of about "
             "-1 to 1, and whole numbers of 8, 16 or 32 bits."
         )
     full_scale = float(1 << bits - 1)

@@ -14,7 +14,7 @@ from .host import patchers, progress
 from .inputs import encoded_tokens, read_audio, read_tokens
 from .sockets import CATEGORY, CodecHandle, CodecSocket, Tokens, TokensSocket
 
-UNCLIPPED, AS_IT_IS, TO_LOUDNESS = "lower what would clip", "as it is", "to a loudness"
+UNCLIPPED, AS_IT_IS, TO_LOUDNESS = "avoid clipping", "as it is", "to a loudness"
 LOUDNESS = -14.0
 _NAMED = 4
 

@@ -1,7 +1,7 @@
-"""What arrives on a socket, checked and put into the library's terms: AUDIO, CONDITIONING, tokens, melodies.
+"""Values from the sockets, checked and put into the library's terms: AUDIO, CONDITIONING, tokens, melodies.
 
-Each refusal is one ValueError with what arrived, what is permitted and the way out. Nothing that
-arrives is ever written to: ComfyUI caches and shares it.
+Each refusal is one ValueError with the value, the values that are allowed and the remedy. No value from a
+socket is ever written to: ComfyUI caches and shares it.
 """
 
 from __future__ import annotations
@@ -201,7 +201,7 @@ def check_parts(model: ModelHandle, text_encoder: TextEncoderHandle, codec: Code
     module = text_encoder.patcher.model
     if not isinstance(module, TextEncoder):
         raise ValueError(
-            f"the text encoder {text_encoder.name} is none of MusicGen Loader, so it cannot be saved; connect the "
+            f"the text encoder {text_encoder.name} is not from MusicGen Loader, so it cannot be saved; connect the "
             "loader's own."
         )
     if module.width != model.config.lm.text_dim:

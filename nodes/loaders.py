@@ -92,7 +92,7 @@ class MusicGenLoader(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model: str | None) -> bool | str:
-        """Accept backslashes of workflows saved on Windows; say in a sentence what else is wrong."""
+        """Accept backslashes from workflows saved on Windows, and explain every other refusal in a sentence."""
         try:
             if model is not None:
                 folders.resolve_model(model)
@@ -182,7 +182,7 @@ class MusicGenLoraLoader(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, lora: str | None) -> bool | str:
-        """Accept backslashes of workflows saved on Windows; say in a sentence what else is wrong."""
+        """Accept backslashes from workflows saved on Windows, and explain every other refusal in a sentence."""
         try:
             if lora is not None:
                 folders.resolve_lora(lora)

@@ -20,7 +20,7 @@ from .channels_last import over_rows
 from .chunked import Rolling, reach, recurrent, windows
 
 Progress = Callable[[int, int], None]
-"""Called between chunks with frames done and frames in all; what it raises ends the work."""
+"""Called between chunks with frames done and frames in all; an exception that it raises ends the work."""
 
 _CHUNK_SECONDS = 2.0
 _RECURRENT_FRAMES = 1500
@@ -224,7 +224,7 @@ def _each_over_rows(layers: nn.Sequential) -> Callable[[Tensor], Tensor]:
 
 
 def _watched(pieces: Iterator[Tensor], total: int, on_progress: Progress | None, samples: int = 1) -> Iterator[Tensor]:
-    """The same pieces; what has been done of the whole is told with each. samples: of a frame in a piece."""
+    """The same pieces; each is reported with the frames done so far. samples: those of one frame in a piece."""
     done = 0
     for piece in pieces:
         done += piece.shape[-1] // samples
