@@ -4,34 +4,184 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from .environment import imported
 
+MAX_CHANNELS = 32
+"""More channels than any recording has; a tensor with more holds time where the channels belong."""
+_HIGHEST_PEAK = 100.0
+"""40 dB beyond full scale: floats beyond it are whole-number samples that were not scaled."""
+_SCALED_BITS = (8, 16, 32)
 _MAX_RATIO_TERM = 2000
+_LOWPASS_WIDTH = 24
+
+_HALF, _ROOT_HALF = 0.5, 0.5**0.5
+# The share of each channel in the left one of a stereo mix (ITU-R BS.775, table 2; mirrored for the right one), in the
+# order of channels that WAV and FLAC files have. The low-frequency channel is left out.
+_LEFT: dict[int, tuple[str, tuple[float, ...]]] = {
+    3: ("3.0", (1, 0, _ROOT_HALF)),
+    4: ("quadraphonic", (1, 0, _ROOT_HALF, 0)),
+    5: ("5.0", (1, 0, _ROOT_HALF, _ROOT_HALF, 0)),
+    6: ("5.1", (1, 0, _ROOT_HALF, 0, _ROOT_HALF, 0)),
+    7: ("6.1", (1, 0, _ROOT_HALF, 0, _HALF, _ROOT_HALF, 0)),
+    8: ("7.1", (1, 0, _ROOT_HALF, 0, _ROOT_HALF, 0, _ROOT_HALF, 0)),
+}
+_PAIRS = {3: [(0, 1)], 4: [(0, 1), (2, 3)], 5: [(0, 1), (3, 4)], 6: [(0, 1), (4, 5)], 7: [(0, 1), (5, 6)]}
+_PAIRS[8] = [(0, 1), (4, 5), (6, 7)]
 
 
-def check_audio(audio: Tensor, sample_rate: int, what: str = "audio") -> Tensor:
-    """Return `audio` `[B, C, L]` as float32, or raise ValueError saying what is wrong with it.
+def as_tensor(value: Any, name: str, allowed: str) -> Tensor:
+    """Return a tensor of a tensor or a NumPy array, or raise ValueError naming the argument and the value.
 
-    Refused: other shapes, no samples, NaN or infinite samples, a sample rate below 1.
+    Args:
+        value: whatever the caller handed in.
+        name: that of the argument.
+        allowed: the end of the sentence: the values that are allowed, and a remedy.
     """
-    if audio.dim() != 3:
-        raise ValueError(f"{what} has shape {list(audio.shape)}; allowed is [batch, channels, samples].")
-    if audio.shape[0] == 0 or audio.shape[1] == 0 or audio.shape[2] == 0:
-        raise ValueError(f"{what} is empty: its shape is {list(audio.shape)}; give at least one sample of sound.")
-    if sample_rate < 1:
-        raise ValueError(f"{what} has a sample rate of {sample_rate}; allowed is 1 or more samples per second.")
-    audio = audio.to(torch.float32)
-    if not bool(torch.isfinite(audio).all()):
-        raise ValueError(f"{what} holds NaN or infinite samples; only finite samples are allowed, so repair it first.")
+    if isinstance(value, Tensor):
+        return value
+    if hasattr(value, "__array__") and hasattr(value, "dtype") and value.dtype.kind in "iuf":
+        import numpy as np
+
+        array = np.ascontiguousarray(value, dtype=value.dtype.newbyteorder("="))
+        return torch.from_numpy(array if array.flags.writeable else array.copy())
+    raise ValueError(f"{name} is {shown(value)}; allowed is {allowed}.")
+
+
+def as_audio(audio: Any, name: str = "audio") -> Tensor:
+    """Return audio as a tensor; see :func:`as_tensor`."""
+    return as_tensor(
+        audio,
+        name,
+        "a tensor [batch, channels, samples] or a NumPy array of that shape, so read a file first, for example with "
+        "torchaudio.load or soundfile.read",
+    )
+
+
+def shown(value: Any) -> str:
+    """Return a value and its kind for a sentence, cut off where it is long.
+
+    >>> shown("song.wav")
+    "'song.wav' (str)"
+    """
+    text = " ".join(repr(value).split())
+    return f"{text if len(text) <= 60 else text[:57] + '...'} ({type(value).__name__})"
+
+
+def check_audio(audio: Any, sample_rate: Any, name: str = "audio") -> Tensor:
+    """Return `audio` `[B, C, L]` as float32, or raise ValueError saying the fault.
+
+    Whole numbers of 8, 16 or 32 bits, as files hold them, are scaled to -1 to 1.
+
+    Args:
+        audio: a tensor or a NumPy array.
+        sample_rate: samples per second.
+        name: that of the argument, for the sentence.
+
+    Raises:
+        ValueError: another kind of value, shape or sample rate; no samples; NaN or infinite samples; whole numbers of
+            64 bits, or floats as large as whole numbers are, whose full scale nothing tells.
+    """
+    audio = as_audio(audio, name)
+    _check_shape(audio.shape, name)
+    check_rate(sample_rate, name)
+    if audio.is_complex() or audio.dtype == torch.bool:
+        raise ValueError(f"{name} holds {audio.dtype}; allowed are floats of about -1 to 1, or whole numbers.")
+    audio = audio.to(torch.float32) if audio.is_floating_point() else _scaled(audio, name)
+    lowest, highest = (float(end) for end in torch.aminmax(audio))
+    if not (math.isfinite(lowest) and math.isfinite(highest)):
+        raise ValueError(f"{name} holds NaN or infinite samples; only finite samples are allowed, so repair it first.")
+    if max(-lowest, highest) > _HIGHEST_PEAK:
+        raise ValueError(
+            f"{name} runs from {lowest:g} to {highest:g}; allowed are floats of about -1 to 1, so divide samples of 16 "
+            "bits by 32768 first."
+        )
     return audio
 
 
+def _check_shape(shape: torch.Size, name: str) -> None:
+    if len(shape) != 3:
+        raise ValueError(f"{name} has shape {list(shape)}; allowed is [batch, channels, samples].")
+    if 0 in shape:
+        raise ValueError(f"{name} is empty: its shape is {list(shape)}; give at least one sample of sound.")
+    if shape[1] > MAX_CHANNELS:
+        raise ValueError(
+            f"{name} has {shape[1]} channels of {shape[2]} samples; allowed is [batch, channels, samples] with at most "
+            f"{MAX_CHANNELS} channels, so turn samples that stand before channels round with .transpose(-1, -2)."
+        )
+
+
+def check_rate(sample_rate: Any, name: str = "audio") -> int:
+    """Return a sample rate as a whole number, or raise ValueError saying the fault."""
+    try:
+        rate = None if isinstance(sample_rate, str | bytes | bool) else int(sample_rate)
+    except (TypeError, ValueError, OverflowError):
+        rate = None
+    if rate is None or rate != sample_rate:
+        raise ValueError(
+            f"{name} has a sample_rate of {shown(sample_rate)}; allowed is a whole "
+            "number of samples per second, such as 44100."
+        )
+    if rate < 1:
+        raise ValueError(f"{name} has a sample rate of {rate}; allowed is 1 or more samples per second.")
+    return rate
+
+
+def _scaled(audio: Tensor, name: str) -> Tensor:
+    """Whole-number samples as float32 of -1 to 1."""
+    bits = torch.iinfo(audio.dtype).bits
+    if bits not in _SCALED_BITS:
+        raise ValueError(
+            f"{name} holds whole numbers of {bits} bits, whose full scale nothing tells; allowed are floats of about "
+            "-1 to 1, and whole numbers of 8, 16 or 32 bits."
+        )
+    full_scale = float(1 << bits - 1)
+    middle = full_scale if torch.iinfo(audio.dtype).min == 0 else 0.0
+    wide = torch.float64 if bits == 32 else torch.float32
+    return ((audio.to(wide) - middle) / full_scale).to(torch.float32)
+
+
+def describe_downmix(channels: int) -> str:
+    """Return a sentence on what :func:`downmix` does to a number of channels.
+
+    >>> describe_downmix(6)
+    '5.1 sound was mixed to stereo by ITU-R BS.775.'
+    """
+    if channels in _LEFT:
+        return f"{_LEFT[channels][0]} sound was mixed to stereo by ITU-R BS.775."
+    return f"Sound of {channels} channels, which have no standard order, was averaged."
+
+
+def downmix(audio: Tensor) -> Tensor:
+    """Mix `[B, C, L]` of three and more channels to `[B, 2, L]`; mono and stereo stay as they are.
+
+    Three to eight channels are taken in the order of WAV and FLAC files (front, centre, low frequencies, surround) and
+    mixed with the coefficients of ITU-R BS.775; an item whose mix goes beyond full scale is lowered to it. More
+    channels have no such standard and are averaged.
+    """
+    channels = audio.shape[1]
+    if channels <= 2:
+        return audio
+    if channels not in _LEFT:
+        return audio.mean(dim=1, keepdim=True).expand(-1, 2, -1)
+    left = torch.tensor(_LEFT[channels][1], dtype=audio.dtype, device=audio.device)
+    mirror = list(range(channels))
+    for first, second in _PAIRS[channels]:
+        mirror[first], mirror[second] = second, first
+    mix = torch.stack([left, left[mirror]]) @ audio  # [2, C] @ [B, C, L] -> [B, 2, L]
+    peak = mix.abs().flatten(1).amax(dim=1)
+    return mix / peak.clamp(min=1.0)[:, None, None]
+
+
 def convert_channels(audio: Tensor, channels: int) -> Tensor:
-    """`[B, C, L]` to another number of channels: kept if it is that already, else averaged, and copied to each."""
+    """`[B, C, L]` to 1 or 2 channels: kept if it has as many already, else mixed to stereo, averaged, and copied."""
+    if audio.shape[1] == channels:
+        return audio
+    audio = downmix(audio)
     if audio.shape[1] == channels:
         return audio
     return audio.mean(dim=1, keepdim=True).expand(-1, channels, -1)
@@ -40,7 +190,8 @@ def convert_channels(audio: Tensor, channels: int) -> Tensor:
 def resample(audio: Tensor, sample_rate: int, to_rate: int) -> Tensor:
     """Resample `[..., L]` by a windowed sinc, its filter as wide as the one MusicGen was trained behind.
 
-    The ratio is rounded to terms of at most 2000 where it has larger ones (by less than a cent of
+    Outside of the recording its first and last sample go on, as in that filter, so that an excerpt begins and ends
+    without a click. The ratio is rounded to terms of at most 2000 where it has larger ones (by less than a cent of
     pitch), since the filter's table grows with their product.
     """
     sample_rate, to_rate = int(sample_rate), int(to_rate)
@@ -55,7 +206,21 @@ def resample(audio: Tensor, sample_rate: int, to_rate: int) -> Tensor:
         raise ValueError(f"audio has a sample rate of {sample_rate}, too low to be resampled to {to_rate}.")
     if ratio == 1:
         return audio
-    return functional.resample(audio, ratio.numerator, ratio.denominator, lowpass_filter_width=24, rolloff=0.945)
+    # torchaudio takes the outside as silence; so the edges go on for the filter's reach, in whole steps of the ratio.
+    reach = math.ceil(_LOWPASS_WIDTH * max(1.0, sample_rate / to_rate) / 0.945) + 1
+    steps = -(-reach // ratio.numerator)
+    before, after = (
+        edge.expand(*audio.shape[:-1], steps * ratio.numerator) for edge in (audio[..., :1], audio[..., -1:])
+    )
+    out = functional.resample(
+        torch.cat([before, audio, after], dim=-1),
+        ratio.numerator,
+        ratio.denominator,
+        lowpass_filter_width=_LOWPASS_WIDTH,
+        rolloff=0.945,
+    )
+    length = -(-audio.shape[-1] * ratio.denominator // ratio.numerator)
+    return out.narrow(-1, steps * ratio.denominator, length)
 
 
 def resampled_length(num_samples: int, sample_rate: int, to_rate: int) -> int:

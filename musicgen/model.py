@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .audio import as_audio, as_tensor, shown
 from .checkpoints.loading import Components, load_components
 from .checkpoints.saving import save_checkpoint
 from .conditioning.melody import Melody, extract_melody
@@ -70,16 +71,15 @@ class MusicGen:
         on_step: called after every step with a :class:`StepProgress`; what it raises cancels.
         Item i draws from seed + i and equals the same request made alone. Raises ValueError on bad input.
         """
-        if isinstance(descriptions, str):
-            raise ValueError(f"descriptions is {descriptions!r}; allowed is a list with one description per item.")
+        _check_descriptions(descriptions)
         batch = len(descriptions)
         request = Request(
             params=params,
             positive=[self.text_encoder.encode(descriptions)],
             batch_size=batch,
             melodies=self._melodies(melody, melody_sample_rate, batch),
-            styles=[style] * batch if isinstance(style, Tensor) else style or [],
-            prompt=prompt,
+            styles=_styles(style, batch),
+            prompt=None if prompt is None else as_tensor(prompt, "prompt", "codes int64 [batch, codebooks, frames]"),
         )
         return generate(self.lm, self.config, request, on_step=on_step, device=self.device)
 
@@ -121,7 +121,7 @@ class MusicGen:
 
     def decode(self, codes: Tensor) -> Tensor:
         """Codes `[B, K, T]` -> float32 audio `[B, C, L]` on the CPU, L = T samples per frame."""
-        return self.codec.decode(codes).cpu()
+        return self.codec.decode(as_tensor(codes, "codes", "int64 [batch, codebooks, frames]")).cpu()
 
     def _melodies(
         self, melody: Tensor | Sequence[Tensor | None] | None, sample_rate: int | None, batch: int
@@ -129,15 +129,31 @@ class MusicGen:
         if melody is None:
             return []
         rate = self.sample_rate if sample_rate is None else sample_rate
-        if isinstance(melody, Tensor) and melody.dim() == 3:
-            items: list[Tensor | None] = list(melody)
+        if isinstance(melody, list | tuple):
+            items = [None if item is None else as_audio(item, "melody") for item in melody]
         else:
-            items = [melody] if isinstance(melody, Tensor) else list(melody)
+            whole = as_audio(melody, "melody")
+            items = list(whole) if whole.dim() == 3 else [whole]
         items = [item[0] if item is not None and item.dim() == 3 and len(item) == 1 else item for item in items]
         if len(items) == 1:
             items = items * batch
         config = self.config.chroma or RELEASED_CHROMA
         return [None if item is None else extract_melody(item, rate, config) for item in items]
+
+
+def _check_descriptions(descriptions: object) -> None:
+    items = descriptions if isinstance(descriptions, list | tuple) else [descriptions]
+    if items is not descriptions or not all(item is None or isinstance(item, str) for item in items):
+        raise ValueError(f"descriptions is {shown(descriptions)}; allowed is a list with one str or None per item.")
+
+
+def _styles(style: Tensor | Sequence[Tensor] | None, batch: int) -> list[Tensor]:
+    allowed = "tokens [n, dim] of encode_style, or a list of them"
+    if style is None:
+        return []
+    if isinstance(style, list | tuple):
+        return [as_tensor(tokens, "style", allowed) for tokens in style]
+    return [as_tensor(style, "style", allowed)] * batch
 
 
 def load_model(

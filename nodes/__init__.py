@@ -13,7 +13,7 @@ from .saving import MusicGenSaveCheckpoint
 
 
 class MusicGenExtension(ComfyExtension):
-    """What ComfyUI asks for: the model folder and the nodes."""
+    """Answers ComfyUI: the model folder and the nodes."""
 
     async def on_load(self) -> None:
         """Make `models/musicgen` known to the host."""

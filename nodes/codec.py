@@ -14,7 +14,7 @@ from .host import patchers, progress
 from .inputs import encoded_tokens, read_audio, read_tokens
 from .sockets import CATEGORY, CodecHandle, CodecSocket, Tokens, TokensSocket
 
-UNCLIPPED, AS_IT_IS, TO_LOUDNESS = "lower what would clip", "as it is", "to a loudness"
+UNCLIPPED, AS_IT_IS, TO_LOUDNESS = "avoid clipping", "as it is", "to a loudness"
 LOUDNESS = -14.0
 _NAMED = 4
 
@@ -134,11 +134,12 @@ class MusicGenEnCodecEncode(io.ComfyNode):
                     tooltip="The sound as tokens, for prompt of MusicGen Sample Tokens or for MusicGen EnCodec Decode.",
                 )
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, codec: CodecHandle, audio: io.Audio.Type) -> io.NodeOutput:
-        waveform, sample_rate = read_audio(audio)
+        waveform, sample_rate = read_audio(audio, cls.hidden.unique_id)
         module = codec.patcher.model
         samples = resampled_length(waveform.shape[2], sample_rate, module.sample_rate)
         report = progress.PartReporter(len(waveform))

@@ -32,16 +32,28 @@ class MusicGenTextEncode(io.ComfyNode):
             node_id="MusicGenTextEncode",
             display_name="MusicGen Text Encode",
             category=CATEGORY,
-            description="Turns a description of music into conditioning for MusicGen Sample Tokens. The core nodes "
+            description="Encodes a description of music into conditioning for MusicGen Sample Tokens. The core nodes "
             "Conditioning (Average), (Combine), (Concat), Zero Out and SetTimestepRange work on it.",
-            search_aliases=["music prompt", "describe music", "t5 encode", "musicgen prompt"],
+            search_aliases=[
+                "music",
+                "music prompt",
+                "describe music",
+                "text to music",
+                "song",
+                "beat",
+                "instrumental",
+                "sound effect",
+                "sfx",
+                "t5 encode",
+            ],
             inputs=[
-                TextEncoderSocket.Input("text_encoder", tooltip="The text encoder of a MusicGen Loader."),
+                TextEncoderSocket.Input("text_encoder", tooltip="The text encoder, from MusicGen Loader."),
                 io.String.Input(
                     "text",
                     multiline=True,
                     dynamic_prompts=True,
-                    tooltip="Describe the music: genre, instruments, mood, tempo. Empty means no description.",
+                    tooltip="Describe the music: genre, instruments, mood, tempo. An empty text, or one of white "
+                    "space, is no description.",
                 ),
             ],
             outputs=[
@@ -51,6 +63,7 @@ class MusicGenTextEncode(io.ComfyNode):
                     tooltip="The encoded description, for positive or negative of MusicGen Sample Tokens.",
                 )
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
@@ -74,12 +87,12 @@ class MusicGenMelodyChroma(io.ComfyNode):
             category=CATEGORY,
             description="Extracts the melody of a recording: the loudest of the twelve pitch classes in each frame. "
             "Melody models follow it. A recording without drums and bass gives the cleanest melody.",
-            search_aliases=["melody to music", "chromagram", "chroma", "hum to music", "musicgen melody"],
+            search_aliases=["melody to music", "hum", "humming", "whistle", "sing", "tune", "cover song", "chromagram"],
             inputs=[
                 io.Audio.Input(
                     "audio",
-                    tooltip="A hummed or played melody, mono or stereo, of any sample rate. Melodies shorter than "
-                    "30 seconds are repeated.",
+                    tooltip="A hummed, sung or played melody of any sample rate and any number of channels, up to 300 "
+                    "seconds. A melody shorter than the piece repeats.",
                 )
             ],
             outputs=[
@@ -91,21 +104,22 @@ class MusicGenMelodyChroma(io.ComfyNode):
                 io.Image.Output(
                     "chromagram",
                     display_name="chromagram",
-                    tooltip="A picture of the melody: time from left to right, pitch classes from C upwards.",
+                    tooltip="A picture of the melody: time runs to the right, pitch classes rise from C.",
                 ),
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(cls, audio: io.Audio.Type) -> io.NodeOutput:
-        waveform, sample_rate = read_audio(audio, MAX_HEARD_SECONDS)
+        waveform, sample_rate = read_audio(audio, cls.hidden.unique_id, MAX_HEARD_SECONDS)
         items = tuple(extract_melody(item, sample_rate) for item in waveform)
         images = torch.stack([chroma_image(item.chroma) for item in items])
         return io.NodeOutput(MelodyBatch(items), images)
 
 
 class MusicGenStyle(io.ComfyNode):
-    """AUDIO -> how it sounds, as tokens for a style model."""
+    """AUDIO -> its style, as tokens for a style model."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -113,24 +127,25 @@ class MusicGenStyle(io.ComfyNode):
             node_id="MusicGenStyle",
             display_name="MusicGen Style",
             category=CATEGORY,
-            description="Hears how a recording sounds, in an excerpt of a few seconds, for music in the same style "
-            "but with other notes. Only for musicgen-style and models made from it; Meta's weights of it are "
-            "licensed CC-BY-NC 4.0: no commercial use.",
-            search_aliases=["style to music", "style transfer", "audio reference", "musicgen style"],
+            description="Encodes the style of a recording, from an excerpt of a few seconds, for music of the same "
+            "kind with other notes. Only for musicgen-style and models made from it. Meta's weights are licensed "
+            "CC-BY-NC 4.0: no commercial use.",
+            search_aliases=["style transfer", "audio reference", "reference track", "sound like", "similar"],
             inputs=[
-                ModelSocket.Input("model", tooltip="A style model of a MusicGen Loader."),
+                ModelSocket.Input("model", tooltip="A style model, from MusicGen Loader."),
                 io.Audio.Input(
                     "audio",
-                    tooltip="A recording in the style that the music shall have, mono or stereo, of any sample rate, "
-                    "at least as long as the excerpt.",
+                    tooltip="A recording in the style that the music will take up, of any sample rate and any number "
+                    "of channels, at least as long as the excerpt.",
                 ),
                 io.Float.Input(
                     "excerpt_length",
+                    display_name="excerpt length (s)",
                     default=3.0,
                     min=1.5,
                     max=4.5,
                     step=0.1,
-                    tooltip="Seconds of the recording that are heard.",
+                    tooltip="Length of the excerpt in seconds.",
                 ),
                 io.Int.Input(
                     "seed",
@@ -138,18 +153,19 @@ class MusicGenStyle(io.ComfyNode):
                     min=0,
                     max=0xFFFFFFFFFFFFFFFF,
                     control_after_generate=True,
-                    tooltip="Chooses where in the recording the excerpt starts. To choose the place yourself, cut the "
-                    "recording to the excerpt with Trim Audio Duration.",
+                    tooltip="Chooses the start of the excerpt. To choose it yourself, cut the recording to the length "
+                    "of the excerpt with Trim Audio Duration.",
                 ),
                 io.Int.Input(
                     "eval_q",
+                    display_name="style detail (eval_q)",
                     default=3,
                     min=1,
                     max=6,
                     optional=True,
                     advanced=True,
-                    tooltip="How finely the style is told, in codebooks: with fewer the music keeps less of the "
-                    "recording and has more freedom.",
+                    tooltip="Number of codebooks for the style. With fewer, the music keeps less of the recording and "
+                    "has more freedom.",
                 ),
             ],
             outputs=[
@@ -157,13 +173,14 @@ class MusicGenStyle(io.ComfyNode):
                     "style", display_name="style", tooltip="The style, for MusicGen Sample Tokens with the same model."
                 )
             ],
+            hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(
         cls, model: ModelHandle, audio: io.Audio.Type, excerpt_length: float, seed: int, eval_q: int | None = None
     ) -> io.NodeOutput:
-        waveform, sample_rate = read_audio(audio, MAX_HEARD_SECONDS)
+        waveform, sample_rate = read_audio(audio, cls.hidden.unique_id, MAX_HEARD_SECONDS)
         style = style_of(model)
         conditioner = style.patcher.model
         with patchers.on_device(style.patcher, memory_required=conditioner.memory_required(excerpt_length), whole=True):

@@ -1,23 +1,24 @@
-"""What arrives on a socket, checked and put into the library's terms: AUDIO, CONDITIONING, tokens, melodies.
+"""Values from the sockets, checked and put into the library's terms: AUDIO, CONDITIONING, tokens, melodies.
 
-Each refusal is one ValueError with what arrived, what is permitted and the way out. Nothing that
-arrives is ever written to: ComfyUI caches and shares it.
+Each refusal is one ValueError with the value, the values that are allowed and the remedy. No value from a
+socket is ever written to: ComfyUI caches and shares it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..musicgen.audio import check_audio
+from ..musicgen.audio import as_audio, check_audio, check_rate, describe_downmix, downmix, shown
 from ..musicgen.conditioning.condition import TextCondition
 from ..musicgen.conditioning.melody import Melody
 from ..musicgen.conditioning.text import TextEncoder
 from ..musicgen.generation.params import GenerationParams
 from ..musicgen.generation.request import Request
+from .host import progress
 from .sockets import (
     MAX_SECONDS,
     CodecHandle,
@@ -30,24 +31,42 @@ from .sockets import (
 )
 
 
-def read_audio(audio: Any, max_seconds: float = MAX_SECONDS) -> tuple[Tensor, int]:
-    """An AUDIO value -> waveform float32 [B, C, L] with C of 1 or 2, and its sample rate."""
+def read_audio(audio: Any, node_id: str | None = None, max_seconds: float = MAX_SECONDS) -> tuple[Tensor, int]:
+    """An AUDIO value -> waveform float32 [B, C, L] with C of 1 or 2, and its sample rate.
+
+    Surround sound is mixed to stereo, and the node says so.
+    """
     if audio is None:
         raise ValueError(
-            "the audio is None, as of a video without sound; connect a node that gives sound, such as Load Audio."
+            "the audio is None, as from a video without sound; connect a node that gives sound, such as Load Audio."
         )
-    rate = int(audio["sample_rate"])
-    waveform = check_audio(audio["waveform"], rate, "the audio")
-    if waveform.shape[1] > 2:
-        raise ValueError(
-            f"the audio has {waveform.shape[1]} channels; allowed are 1 and 2, so mix it down to mono or stereo first."
-        )
-    if waveform.shape[2] > max_seconds * rate:
+    waveform, rate = _field(audio, "waveform"), check_rate(_field(audio, "sample_rate"), "the audio")
+    waveform = as_audio(waveform, "the audio's waveform")
+    if waveform.dim() == 3 and waveform.shape[2] > max_seconds * rate:
         raise ValueError(
             f"the audio is {waveform.shape[2] / rate:.0f} seconds long; allowed are {max_seconds:.0f} seconds, "
             "so cut it first, for example with Trim Audio Duration."
         )
-    return waveform, rate
+    waveform = check_audio(waveform, rate, "the audio's waveform")
+    if waveform.shape[1] > 2:
+        progress.show(node_id, describe_downmix(waveform.shape[1]))
+    return downmix(waveform), rate
+
+
+def _field(audio: Any, name: str) -> Any:
+    """A field of an AUDIO value, which may be a dict or a mapping that reads its file only now."""
+    try:
+        value = audio[name]
+    except (KeyError, TypeError, IndexError, AttributeError):
+        value = None
+    if value is None:
+        is_dict = isinstance(audio, Mapping)
+        arrived = f"holds {', '.join(map(str, audio)) or 'nothing'}" if is_dict else f"is {shown(audio)}"
+        raise ValueError(
+            f"the audio {arrived} and has no {name}; allowed is a dict with a waveform [batch, channels, samples] "
+            "and a sample_rate, so connect the AUDIO output of a node such as Load Audio."
+        )
+    return value
 
 
 def read_request(
@@ -182,7 +201,7 @@ def check_parts(model: ModelHandle, text_encoder: TextEncoderHandle, codec: Code
     module = text_encoder.patcher.model
     if not isinstance(module, TextEncoder):
         raise ValueError(
-            f"the text encoder {text_encoder.name} is none of MusicGen Loader, so it cannot be saved; connect the "
+            f"the text encoder {text_encoder.name} is not from MusicGen Loader, so it cannot be saved; connect the "
             "loader's own."
         )
     if module.width != model.config.lm.text_dim:

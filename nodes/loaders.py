@@ -37,38 +37,54 @@ class MusicGenLoader(io.ComfyNode):
             node_id="MusicGenLoader",
             display_name="MusicGen Loader",
             category=CATEGORY,
-            description="Opens a MusicGen model: a bundled one, a folder or a single file under models/musicgen, or "
-            "one of Meta's releases, which is downloaded if you choose to. Nothing else is ever downloaded. Meta's "
+            description="Loads a MusicGen model: a bundled one, a folder or a single file from models/musicgen, or "
+            "one of Meta's releases, which it downloads if you choose that entry. It downloads nothing else. Meta's "
             "released weights are licensed CC-BY-NC 4.0: no commercial use.",
-            search_aliases=["load musicgen", "text to music", "music generation", "music model", "audiocraft"],
+            search_aliases=[
+                "music",
+                "load musicgen",
+                "text to music",
+                "music generation",
+                "music model",
+                "song",
+                "beat",
+                "instrumental",
+                "sound effect",
+                "sfx",
+                "audiogen",
+                "audiocraft",
+            ],
             inputs=[
                 io.Combo.Input(
                     "model",
                     options=names,
                     default=folders.DEFAULT_MODEL if folders.DEFAULT_MODEL in names else None,
-                    tooltip="A model bundled with this pack, a folder (with a config.json or a state_dict.bin) or a "
-                    "single .safetensors file under models/musicgen, or a download into models/musicgen. A download "
-                    "also brings the T5 and MERT that its name tells of into models/text_encoders and "
-                    "models/audio_encoders where they are missing, and an EnCodec model where the repository only "
-                    "names one. Meta's released weights are CC-BY-NC 4.0: no commercial use.",
+                    tooltip="A bundled model, a folder (with a config.json or a state_dict.bin) or a single "
+                    ".safetensors file from models/musicgen, or a download into that folder. A download also fetches "
+                    "the T5 and the MERT in its name into models/text_encoders and models/audio_encoders where they "
+                    "are missing, and an EnCodec model where the repository only names one. Meta's released weights "
+                    "are CC-BY-NC 4.0: no commercial use.",
                 ),
                 io.Combo.Input(
                     "dtype",
+                    display_name="number format (dtype)",
                     options=[patchers.AUTO, *patchers.DTYPES, patchers.INT8],
                     default=patchers.AUTO,
-                    tooltip="Number format of the language model. auto: bf16 or fp16 where the GPU is good at it, "
-                    "else fp32, on a CPU over weights in fp16 where that loses nothing of them. int8, for the CPU: "
-                    "weights rounded to 8 bits, a little faster and a little off. Text encoder and codec always stay "
-                    "in fp32.",
+                    tooltip="Number format of the language model. auto: bf16 or fp16 where the GPU computes well in "
+                    "it, else fp32; a CPU keeps the weights in fp16 where that loses nothing. int8, for the CPU: "
+                    "weights rounded to 8 bits, a little faster and a little less exact. Text encoder and codec "
+                    "always stay in fp32.",
                 ),
             ],
             outputs=[
-                ModelSocket.Output("model", display_name="model", tooltip="The language model, for the sampler."),
+                ModelSocket.Output(
+                    "model", display_name="model", tooltip="The language model, for MusicGen Sample Tokens."
+                ),
                 TextEncoderSocket.Output(
                     "text_encoder", display_name="text_encoder", tooltip="The T5 encoder, for MusicGen Text Encode."
                 ),
                 CodecSocket.Output(
-                    "codec", display_name="codec", tooltip="The EnCodec model, which turns tokens into sound and back."
+                    "codec", display_name="codec", tooltip="The EnCodec model, for MusicGen EnCodec Decode and Encode."
                 ),
             ],
             hidden=[io.Hidden.unique_id],
@@ -76,7 +92,7 @@ class MusicGenLoader(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, model: str | None) -> bool | str:
-        """Accept backslashes of workflows saved on Windows; say in a sentence what else is wrong."""
+        """Accept backslashes from workflows saved on Windows, and explain every other refusal in a sentence."""
         try:
             if model is not None:
                 folders.resolve_model(model)
@@ -130,17 +146,19 @@ class MusicGenLoraLoader(io.ComfyNode):
             node_id="MusicGenLoraLoader",
             display_name="MusicGen LoRA Loader",
             category=CATEGORY,
-            description="Adds a LoRA to a MusicGen model: a small file that was trained to change it. Several of these "
-            "nodes in a row add several. Meta's weights are licensed CC-BY-NC 4.0: no commercial use, with a LoRA or "
-            "without.",
-            search_aliases=["load lora", "musicgen lora", "peft adapter", "fine-tune", "style lora"],
+            description="Adds a LoRA, a small file that was trained to change a model, to a MusicGen model. Several "
+            "of these nodes in a row add several. Meta's weights are licensed CC-BY-NC 4.0: no commercial use, with "
+            "or without a LoRA.",
+            search_aliases=["load lora", "peft adapter", "fine-tune", "finetune"],
             inputs=[
-                ModelSocket.Input("model", tooltip="The language model of a MusicGen Loader, or of this node."),
+                ModelSocket.Input(
+                    "model", tooltip="The language model, from MusicGen Loader or another of these nodes."
+                ),
                 io.Combo.Input(
                     "lora",
                     options=list(folders.loras()) or [NO_LORA],
-                    tooltip="A .safetensors file of models/loras, or a folder there that PEFT saved. It must have been "
-                    "trained on this very model: small, medium, melody and large do not share LoRAs.",
+                    tooltip="A file from models/loras, or a folder there that PEFT saved. It must have been trained on "
+                    "this very model: small, medium, melody and large do not share LoRAs.",
                 ),
                 io.Float.Input(
                     "strength",
@@ -148,12 +166,15 @@ class MusicGenLoraLoader(io.ComfyNode):
                     min=-10.0,
                     max=10.0,
                     step=0.01,
-                    tooltip="How much of the LoRA to add: 1 as it was trained, 0 nothing, negative the opposite.",
+                    tooltip="Share of the LoRA to add. 1 adds it as it was trained, 0 nothing, a negative number the "
+                    "opposite.",
                 ),
             ],
             outputs=[
                 ModelSocket.Output(
-                    "model", display_name="model", tooltip="The language model with the LoRA, for the sampler."
+                    "model",
+                    display_name="model",
+                    tooltip="The language model with the LoRA, for MusicGen Sample Tokens.",
                 )
             ],
             hidden=[io.Hidden.unique_id],
@@ -161,7 +182,7 @@ class MusicGenLoraLoader(io.ComfyNode):
 
     @classmethod
     def validate_inputs(cls, lora: str | None) -> bool | str:
-        """Accept backslashes of workflows saved on Windows; say in a sentence what else is wrong."""
+        """Accept backslashes from workflows saved on Windows, and explain every other refusal in a sentence."""
         try:
             if lora is not None:
                 folders.resolve_lora(lora)

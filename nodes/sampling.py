@@ -42,7 +42,20 @@ class MusicGenSampleTokens(io.ComfyNode):
             category=CATEGORY,
             description="Samples the tokens of a piece of music with a MusicGen model: from a description, along a "
             "melody, in the style of a recording, or as the continuation of one.",
-            search_aliases=["musicgen sampler", "generate music", "text to music", "melody to music", "continue music"],
+            search_aliases=[
+                "music",
+                "generate music",
+                "text to music",
+                "music sampler",
+                "song",
+                "beat",
+                "instrumental",
+                "sound effect",
+                "sfx",
+                "loop",
+                "soundtrack",
+                "continue music",
+            ],
             inputs=[
                 ModelSocket.Input("model", tooltip="The language model, from MusicGen Loader or MusicGen LoRA Loader."),
                 io.Conditioning.Input(
@@ -52,6 +65,7 @@ class MusicGenSampleTokens(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "duration",
+                    display_name="duration (s)",
                     default=10.0,
                     min=0.1,
                     max=MAX_SECONDS,
@@ -61,6 +75,7 @@ class MusicGenSampleTokens(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "batch_size",
+                    display_name="pieces (batch_size)",
                     default=1,
                     min=1,
                     max=64,
@@ -76,6 +91,7 @@ class MusicGenSampleTokens(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "cfg_coef",
+                    display_name="guidance (cfg_coef)",
                     default=3.0,
                     min=0.0,
                     max=20.0,
@@ -94,6 +110,7 @@ class MusicGenSampleTokens(io.ComfyNode):
                 ),
                 io.Int.Input(
                     "top_k",
+                    display_name="likeliest tokens (top_k)",
                     default=250,
                     min=0,
                     max=65536,
@@ -101,6 +118,7 @@ class MusicGenSampleTokens(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "top_p",
+                    display_name="likeliest share (top_p)",
                     default=0.0,
                     min=0.0,
                     max=1.0,
@@ -110,6 +128,7 @@ class MusicGenSampleTokens(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "pattern",
+                    display_name="codebook pattern",
                     options=[AUTO, *PATTERN_NAMES],
                     default=AUTO,
                     tooltip="Order in which the codebooks are sampled. auto takes the pattern that the model was "
@@ -140,6 +159,7 @@ class MusicGenSampleTokens(io.ComfyNode):
                 ),
                 io.Float.Input(
                     "cfg_coef_beta",
+                    display_name="text over style (cfg_coef_beta)",
                     default=1.0,
                     min=0.0,
                     max=20.0,

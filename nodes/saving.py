@@ -26,27 +26,29 @@ class MusicGenSaveCheckpoint(io.ComfyNode):
             display_name="MusicGen Save Checkpoint",
             category=CATEGORY,
             description="Saves a model with its text encoder, tokenizer and codec as one .safetensors file in the "
-            "output folder, where MusicGen Loader finds it. Patches such as LoRA are worked into the weights. The "
-            "licence of the weights stays what it was: Meta's are CC-BY-NC 4.0, no commercial use.",
-            search_aliases=["save musicgen", "export checkpoint", "convert musicgen", "merge lora"],
+            "output folder, where MusicGen Loader finds it. Patches such as LoRAs are merged into the weights. The "
+            "licence of the weights stays the same: Meta's are CC-BY-NC 4.0, no commercial use.",
+            search_aliases=["export checkpoint", "convert musicgen", "merge lora"],
             inputs=[
                 ModelSocket.Input("model", tooltip="The language model, with a LoRA or without."),
-                TextEncoderSocket.Input("text_encoder", tooltip="The text encoder of the same loader."),
-                CodecSocket.Input("codec", tooltip="The codec of the same loader."),
+                TextEncoderSocket.Input("text_encoder", tooltip="The text encoder from the same loader."),
+                CodecSocket.Input("codec", tooltip="The codec from the same loader."),
                 io.String.Input(
                     "filename_prefix",
+                    display_name="file name (filename_prefix)",
                     default="musicgen/MusicGen",
-                    tooltip="Where to save, below ComfyUI's output folder; a number is added, and nothing is "
-                    "overwritten. MusicGen Loader lists what lies in output/musicgen after pressing R; move a file "
-                    "from elsewhere into models/musicgen.",
+                    tooltip="Path and name of the file inside ComfyUI's output folder. A number is added, and no file "
+                    "is overwritten. Press R, and MusicGen Loader lists the files in output/musicgen; move a file "
+                    "from another folder into models/musicgen.",
                 ),
                 io.Combo.Input(
                     "dtype",
+                    display_name="number format (dtype)",
                     options=[AS_LOADED, *patchers.DTYPES],
                     default=AS_LOADED,
-                    tooltip="Number format of the language model in the file. as loaded loses nothing of the model "
-                    "at hand; fp16 and bf16 halve what was loaded as fp32; fp32 does not bring back what was lost "
-                    "in loading. The text encoder keeps its format, the codec and a style condition are fp32.",
+                    tooltip="Number format of the language model in the file. as loaded loses nothing. fp16 and bf16 "
+                    "halve an fp32 model; fp32 does not restore precision that was lost in loading. The text encoder "
+                    "keeps its format; codec and style condition are fp32.",
                 ),
             ],
             outputs=[],

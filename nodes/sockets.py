@@ -1,7 +1,7 @@
-"""What travels on this pack's own sockets: the socket types and the small objects on them.
+"""This pack's own sockets: their types and the small objects that they carry.
 
 Handles hold a ComfyUI ModelPatcher, never a bare module, so that the host may move the weights.
-Nothing here computes; `inputs.py` checks what arrives on a socket.
+Nothing here computes; `inputs.py` checks the values from the sockets.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ TokensSocket = io.Custom("MUSICGEN_TOKENS")
 
 CATEGORY = "audio/MusicGen"
 MAX_SECONDS = 3600.0
-"""Longest sound that the nodes make, encode and decode; beside the sound itself none of that takes more memory."""
+"""Longest sound that the nodes make, encode and decode; only the sound itself takes memory by its length."""
 MAX_HEARD_SECONDS = 300.0
-"""Longest recording that a melody or a style is heard in; it is analysed as a whole."""
+"""Longest recording that a melody or a style is extracted from; it is analysed as a whole."""
 
 
 @dataclass(frozen=True)
 class StyleHandle:
-    """What a style model hears a recording with. fingerprint: identity of its codebooks."""
+    """The style conditioner of a style model. fingerprint: identity of its codebooks."""
 
     patcher: Any
     fingerprint: str
@@ -39,7 +39,7 @@ class StyleHandle:
 
 @dataclass(frozen=True)
 class ModelHandle:
-    """A language model: on MUSICGEN_MODEL. codec: fingerprint of the codec whose codes it speaks.
+    """A language model: on MUSICGEN_MODEL. codec: fingerprint of the codec whose codes it samples.
 
     style: of a style model, else None.
     """
@@ -79,7 +79,7 @@ class MelodyBatch:
 class StyleBatch:
     """Style tokens [n, dim] per batch item: on MUSICGEN_STYLE.
 
-    conditioner: fingerprint of what made them. model: name of the model that it belongs to.
+    conditioner: fingerprint of the conditioner that made them. model: name of its model.
     """
 
     items: tuple[Tensor, ...]
@@ -88,7 +88,7 @@ class StyleBatch:
 
 
 class Tokens(TypedDict):
-    """Codes and what is needed to read them: on MUSICGEN_TOKENS.
+    """Codes and all that a decoder needs to know about them: on MUSICGEN_TOKENS.
 
     codes: int64 [B, K, T] on the CPU. codec: fingerprint of the codec they belong to. model: name of
     the model they come from. num_samples: exact length of the sound, None for all of its frames.

@@ -3,7 +3,7 @@
 With a moment's channels side by side in memory, a transposed convolution is matrix products whose
 results lie where they belong: row m of the product are the `stride` samples that input m begins, so
 nothing is scattered. Other convolutions are PyTorch's in its channels-last format, which need not
-reorder anything either. What the layers compute is defined by the `encodec` package's own modules,
+reorder anything either. The `encodec` package's own modules define the result,
 the slow twin; only the order of sums differs.
 """
 
@@ -20,7 +20,7 @@ from ..environment import imported
 from .chunked import convolution_edges, transposed_edges
 
 Layer = Callable[[Tensor], Tensor]
-"""From rows [L, C] to rows; it may write into what it is given."""
+"""From rows [L, C] to rows; it may write into its input."""
 
 
 def over_rows(layers: nn.Sequential) -> Layer:

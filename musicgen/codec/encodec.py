@@ -13,14 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..audio import check_audio, convert_channels, resample
+from ..audio import check_audio, convert_channels, downmix, resample
 from ..config import CodecConfig
 from ..environment import imported, torch_defaults
 from .channels_last import over_rows
 from .chunked import Rolling, reach, recurrent, windows
 
 Progress = Callable[[int, int], None]
-"""Called between chunks with frames done and frames in all; what it raises ends the work."""
+"""Called between chunks with frames done and frames in all; an exception that it raises ends the work."""
 
 _CHUNK_SECONDS = 2.0
 _RECURRENT_FRAMES = 1500
@@ -106,10 +106,10 @@ class EnCodec(nn.Module):
     ) -> Tensor:
         """Audio `[B, C, L]` of any rate and channel count -> codes int64 `[B, K, T]`, T = ceil(L' / hop_length).
 
-        L' counts samples after resampling. Channels other than the model's are averaged, for a
-        stereo model into both of its channels. whole: in one pass over everything, the slow twin.
+        L' counts samples after resampling. Channels other than the model's are mixed, see
+        :func:`convert_channels`. whole: in one pass over everything, the slow twin.
         """
-        audio = resample(check_audio(audio, sample_rate), sample_rate, self.sample_rate)
+        audio = resample(downmix(check_audio(audio, sample_rate)), sample_rate, self.sample_rate)
         # Resampled where it lies: that takes several times the memory of the recording.
         audio = convert_channels(audio, self.audio_channels).to(self._device())
         batch, channels, samples = audio.shape
@@ -224,7 +224,7 @@ def _each_over_rows(layers: nn.Sequential) -> Callable[[Tensor], Tensor]:
 
 
 def _watched(pieces: Iterator[Tensor], total: int, on_progress: Progress | None, samples: int = 1) -> Iterator[Tensor]:
-    """The same pieces; what has been done of the whole is told with each. samples: of a frame in a piece."""
+    """The same pieces; each is reported with the frames done so far. samples: those of one frame in a piece."""
     done = 0
     for piece in pieces:
         done += piece.shape[-1] // samples

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..audio import check_audio, resample
+from ..audio import as_audio, check_audio, convert_channels, resample
 from ..config import RELEASED_CHROMA, ChromaConfig
 from ..environment import imported, torch_defaults
 from ..lm.language_model import LMModel
@@ -131,12 +131,13 @@ def chroma_of(waveform: Tensor, config: ChromaConfig) -> Tensor:
 @torch_defaults()
 def extract_melody(audio: Tensor, sample_rate: int, config: ChromaConfig = RELEASED_CHROMA) -> Melody:
     """Make a melody of a recording `[C, L]` or `[L]` of any rate and channel count."""
+    audio = as_audio(audio, "the melody's audio")
     if audio.dim() == 1:
         audio = audio[None]
     if audio.dim() != 2:
         raise ValueError(f"the melody has shape {list(audio.shape)}; allowed is [channels, samples] or [samples].")
-    checked = check_audio(audio[None], sample_rate, "the melody's audio")
-    mono = resample(checked[0].mean(dim=0), sample_rate, config.sample_rate).cpu().contiguous()
+    mono = convert_channels(check_audio(audio[None], sample_rate, "the melody's audio"), 1)[0, 0]
+    mono = resample(mono, sample_rate, config.sample_rate).cpu().clone(memory_format=torch.contiguous_format)
     return Melody(chroma_of(mono, config), mono, config)
 
 

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..audio import check_audio, resample
+from ..audio import as_audio, check_audio, convert_channels, resample
 from ..codec.encodec import EnCodec
 from ..config import StyleConfig
 from ..environment import torch_defaults
@@ -120,8 +120,9 @@ class StyleConditioner(nn.Module):
         seconds = self.config.excerpt_length if excerpt_length is None else excerpt_length
         codebooks = self.config.eval_q if eval_q is None else eval_q
         self._check(seconds, codebooks)
+        audio = as_audio(audio, "the style's audio")
         audio = audio[None] if audio.dim() == 1 else audio
-        mono = check_audio(audio[None], sample_rate, "the style's audio")[0].mean(dim=0)
+        mono = convert_channels(check_audio(audio[None], sample_rate, "the style's audio"), 1)[0, 0]
         excerpt = cut_excerpt(mono, sample_rate, seconds, seed).to(self.codebooks.weight.device)
         states = self.normalise(self.contextualise(self.embed_features(excerpt, sample_rate)))
         tokens = self.quantise(states, codebooks)[0, :: self.config.stride]

@@ -43,10 +43,18 @@ def fetch(
 ) -> Path:
     """Fetch a release into `models / release.name`, and its companions into the first of their places if none has them.
 
-    places: folders by kind, as in `release.companions`.
-    on_progress: called ten times a second in the caller's thread; what it raises cancels, and keeps what
-    is there for the next attempt. Returns the model's folder. Raises FileNotFoundError that tells the
-    reason and the files, their address and their folder.
+    Args:
+        release: the model.
+        models: the folder that holds models.
+        places: folders by kind, as in `release.companions`.
+        on_progress: called ten times a second in the caller's thread; an exception that it raises cancels, and the next
+            attempt goes on from the bytes that are there.
+
+    Returns:
+        The model's folder.
+
+    Raises:
+        FileNotFoundError: with the reason and the files, their address and their folder.
     """
     run = _Run(release, models / release.name, places)
     thread = threading.Thread(target=run.work, name=f"download of {release.repo}", daemon=True)
@@ -66,7 +74,7 @@ def fetch(
 
 @dataclass(frozen=True)
 class _Plan:
-    """What makes one folder."""
+    """The files that make one folder."""
 
     target: Path
     revision: str
@@ -74,7 +82,7 @@ class _Plan:
 
     @property
     def temporary(self) -> Path:
-        """One folder per revision of the repository, so that what is in it belongs together."""
+        """One folder per revision of the repository, so that its files belong together."""
         return self.target.parent / TEMPORARY / f"{self.target.name}-{self.revision[:12]}"
 
     def missing_bytes(self) -> int:
@@ -139,7 +147,7 @@ class _Run:
             _install(plan)
 
     def explain(self, error: Exception) -> str:
-        """A sentence: what is wrong, and what to do by hand."""
+        """A sentence: the fault, and the way by hand."""
         from huggingface_hub import constants
 
         known = {plan.target: [file.place for file in plan.files] for plan in self.plans}

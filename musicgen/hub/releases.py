@@ -7,15 +7,15 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 LICENCE = "CC-BY-NC 4.0"
-"""Of the weights of every release below."""
+"""The licence of the weights of every release below."""
 
 
 @dataclass(frozen=True)
 class Release:
     """A released model.
 
-    gigabytes: of all that is fetched. companions: what it needs and does not hold, each as the kind of models
-    folder where it belongs and its repository.
+    gigabytes: size of all files that are fetched. companions: models that it needs and does not hold, each as the
+    kind of its models folder and its repository.
     """
 
     repo: str
@@ -29,13 +29,13 @@ class Release:
 
     @property
     def label(self) -> str:
-        """What stands in a list of choices."""
+        """The entry in a list of choices."""
         extra = " and ".join(repo.rpartition("/")[2] for _, repo in self.companions)
         return f"download {self.repo}{extra and f' with {extra}'} ({self.gigabytes:.1f} GB, {LICENCE})"
 
 
 _T5_BASE, _T5_LARGE = ("text_encoders", "google-t5/t5-base"), ("text_encoders", "google-t5/t5-large")
-# What the style model hears through; its weights are under the same licence.
+# The feature model of the style model; its weights are under the same licence.
 _MERT = ("audio_encoders", "m-a-p/MERT-v1-95M")
 RELEASES = (
     Release("facebook/musicgen-small", 2.4),
@@ -85,7 +85,7 @@ def _weights(names: Collection[str]) -> list[str]:
 
 
 def expected_files(repo: str, release: Release) -> list[str]:
-    """What a repository is expected to hold, where it could not be asked."""
+    """The files that a repository is expected to hold, where it could not be asked."""
     if repo == release.repo and release.companions:
         return ["state_dict.bin", "compression_state_dict.bin"]
     if ("audio_encoders", repo) in release.companions:

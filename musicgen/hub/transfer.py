@@ -93,9 +93,7 @@ class Transfer:
             digest = self.again(partial(self._pull, file, part))
             if digest is not None and digest.hexdigest() != file.etag:
                 part.unlink()
-                raise RefusedError(
-                    f"{file.place} arrived damaged (its hash is not what the hub states), so run it again"
-                )
+                raise RefusedError(f"{file.place} arrived damaged (the hub states another hash), so run it again")
             os.replace(part, path)
         self.finished, self.current = self.finished + file.size, 0
 

@@ -49,7 +49,7 @@ def models() -> dict[str, Path]:
 
 
 def choices() -> list[str]:
-    """What the loader offers: every model, then every release that is not there yet."""
+    """The choices of the loader: every model, then every release that is not there yet."""
     known = models()
     return [*known, *(release.label for release in RELEASES if release.name not in known)]
 
@@ -80,14 +80,14 @@ def resolve_model(name: str) -> tuple[str, Path]:
 
 
 def search_folders() -> list[Path]:
-    """Where to look for what a model needs and does not hold: T5, EnCodec, MERT."""
+    """The folders to search for the parts that a model needs and does not hold: T5, EnCodec, MERT."""
     kinds = (FOLDER, "text_encoders", "audio_encoders")
     return [Path(path) for kind in kinds for path in folder_paths.get_folder_paths(kind)]
 
 
 def model_fingerprint(name: str) -> str:
-    """Changes when a file of the model does, or what lies in the other folders that are searched for its parts.
-    ComfyUI writes it into saved files, so it tells no paths."""
+    """Changes when a file of the model does, or the content of a folder that is searched for its parts.
+    ComfyUI writes it into saved files, so it holds no paths."""
     path = resolve_model(name)[1]
     inside = path.rglob("*") if path.is_dir() else [path]
     beside = [] if path.is_dir() else [inner.name for inner in path.parent.iterdir() if inner.is_dir()]

@@ -26,7 +26,7 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def lm_dtype(choice: str, node_id: str | None = None) -> torch.dtype | None:
-    """A number format of the loader's combo -> torch dtype, None for float32 over what the weights are kept in best."""
+    """A number format of the loader's combo -> torch dtype; None is float32, over float16 weights where exact."""
     device = mm.get_torch_device()
     on_cpu = device.type == "cpu"
     if choice == INT8 and not on_cpu:

@@ -40,7 +40,7 @@ def show(node_id: str | None, text: str) -> None:
 
 
 class PartReporter:
-    """Called with what is done of a part and what there is of it: stops on interruption and moves the progress bar.
+    """Called with the done and the whole of a part: stops on interruption and moves the progress bar.
 
     parts: how many, as long as one another, come one after the other.
     """

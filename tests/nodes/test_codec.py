@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from types import SimpleNamespace
 
 import pytest
@@ -141,7 +142,18 @@ REFUSED = {
     "no items": (_silence(0, 1, 100), "empty"),
     "nan": (_with_sample(float("nan")), "NaN"),
     "inf": (_with_sample(float("inf")), "infinite"),
-    "8 channels": (_silence(1, 8, 3200), "8 channels; allowed are 1 and 2"),
+    "time before channels": (_silence(1, 3200, 2), "3200 channels of 2 samples; allowed is .batch, channels, samples."),
+    "no rate": ({"waveform": torch.zeros(1, 1, 9)}, "the audio holds waveform and has no sample_rate; allowed"),
+    "no waveform": ({"sample_rate": 16000}, "the audio holds sample_rate and has no waveform; allowed"),
+    "empty": ({}, "the audio holds nothing and has no waveform"),
+    "no wave": ({"waveform": None, "sample_rate": 16000}, "has no waveform"),
+    "rate of None": ({"waveform": torch.zeros(1, 1, 9), "sample_rate": None}, "has no sample_rate"),
+    "rate in words": ({"waveform": torch.zeros(1, 1, 9), "sample_rate": "16 kHz"}, "sample_rate of '16 kHz'"),
+    "tuple": ((torch.zeros(1, 1, 9), 16000), "the audio is .*tuple.* and has no waveform"),
+    "object": (SimpleNamespace(waveform=torch.zeros(1, 1, 9), sample_rate=9), "the audio is namespace"),
+    "path": ("song.wav", "the audio is 'song.wav' .str. and has no waveform"),
+    "list": ({"waveform": [[[0.0]]], "sample_rate": 9}, "the audio's waveform is ...0.0... .list.; allowed"),
+    "whole numbers as floats": ({"waveform": torch.full((1, 1, 9), 9000.0), "sample_rate": 9}, "divide samples"),
     "no batch": (_silence(1, 3200), r"shape \[1, 3200\]"),
     "70 minutes": ({"waveform": torch.zeros(1).expand(1, 1, 70 * 60 * 8000), "sample_rate": 8000}, "4200 seconds"),
 }
@@ -155,6 +167,27 @@ def test_unusable_sound_gives_one_sentence_with_a_way_out(run, load, node, kind)
     with pytest.raises(ValueError, match=sentence) as refused:
         run(node, audio=audio, **extra)
     assert "\n" not in str(refused.value) and any(sign in str(refused.value) for sign in ("allowed", "connect", "give"))
+
+
+def test_an_array_in_place_of_a_tensor_is_taken(to_tokens):
+    audio = sound(0.3)
+    array = {**audio, "waveform": audio["waveform"].numpy()}
+    assert torch.equal(to_tokens(array)["codes"], to_tokens(audio)["codes"])
+
+
+def test_a_mapping_that_reads_its_file_only_now_is_taken(to_tokens):
+    audio = sound(0.3)
+    assert torch.equal(to_tokens(UserDict(audio))["codes"], to_tokens(audio)["codes"])
+
+
+@pytest.mark.parametrize("node", ["EnCodecEncode", "MelodyChroma"])
+def test_surround_sound_is_mixed_down_and_the_node_says_how(run, load, comfy, monkeypatch, node):
+    said = []
+    server = SimpleNamespace(send_progress_text=lambda text, node_id: said.append((text, node_id)))
+    monkeypatch.setattr(comfy.server.PromptServer, "instance", server, raising=False)
+    audio = sound(0.5, channels=6)
+    run(node, audio=audio, **({"codec": load("text").codec} if node == "EnCodecEncode" else {}))
+    assert said == [("5.1 sound was mixed to stereo by ITU-R BS.775.", "7")]
 
 
 def test_a_melody_is_heard_in_up_to_five_minutes(run):

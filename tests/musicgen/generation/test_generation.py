@@ -323,7 +323,7 @@ def prompt_of(frames, codebooks=4, value=0):
         (lambda m: m.generate([], params()), "no description"),
         (lambda m: m.generate(["x"], params(20, window=0.2, extend_stride=0.2)), "windows must overlap"),
         (lambda m: m.generate(["x"], params(20, window=0.2, extend_stride=0.01)), "extend_stride is 0.01"),
-        (lambda m: m.generate("rock", params()), "'rock'; allowed is a list"),
+        (lambda m: m.generate("rock", params()), r"'rock' .str.; allowed is a list"),
         (lambda m: m.generate(["x"], params(20), prompt=torch.zeros(1, 4, 3)), "float32; allowed are whole numbers"),
         (
             lambda m: m.generate(["x"], params(20), prompt=prompt_of(20)),
