@@ -1,1 +1,5 @@
 """EnCodec: sound to codes and back."""
+
+from .encodec import EnCodec
+
+__all__ = ["EnCodec"]

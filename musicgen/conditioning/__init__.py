@@ -1,1 +1,19 @@
 """Conditions: from strings and sounds to the tensors that the language model is conditioned on."""
+
+from .condition import Lead, TextCondition
+from .fuser import fuse
+from .melody import Melody, MelodyLead, extract_melody
+from .style import StyleConditioner, StyleLead
+from .text import TextEncoder
+
+__all__ = [
+    "Lead",
+    "Melody",
+    "MelodyLead",
+    "StyleConditioner",
+    "StyleLead",
+    "TextCondition",
+    "TextEncoder",
+    "extract_melody",
+    "fuse",
+]

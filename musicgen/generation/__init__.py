@@ -1,1 +1,8 @@
-"""Generation: a request becomes codes."""
+"""Generation: a request becomes codes. `generate.generate` does it."""
+
+from .params import GenerationParams
+from .patterns import PATTERN_NAMES, named_pattern
+from .request import Request
+from .windows import plan_windows
+
+__all__ = ["PATTERN_NAMES", "GenerationParams", "Request", "named_pattern", "plan_windows"]
