@@ -14,9 +14,16 @@ _MAX_RATIO_TERM = 2000
 
 
 def check_audio(audio: Tensor, sample_rate: int, what: str = "audio") -> Tensor:
-    """Return `audio` `[B, C, L]` as float32, or raise ValueError saying what is wrong with it.
+    """Return audio `[B, C, L]` as float32.
 
-    Refused: other shapes, no samples, NaN or infinite samples, a sample rate below 1.
+    Args:
+        audio: `[B, C, L]` in any dtype.
+        sample_rate: samples per second.
+        what: the name of the audio in an error.
+
+    Raises:
+        ValueError: the audio has another shape, no samples, NaN or infinite samples, or a sample rate
+            below 1.
     """
     if audio.dim() != 3:
         raise ValueError(f"{what} has shape {list(audio.shape)}; allowed is [batch, channels, samples].")
@@ -31,17 +38,24 @@ def check_audio(audio: Tensor, sample_rate: int, what: str = "audio") -> Tensor:
 
 
 def convert_channels(audio: Tensor, channels: int) -> Tensor:
-    """`[B, C, L]` to another number of channels: kept if it is that already, else averaged, and copied to each."""
+    """Convert audio `[B, C, L]` to another number of channels, each of them the average of the given ones.
+
+    >>> convert_channels(torch.tensor([[[1.0], [3.0]]]), 1)
+    tensor([[[2.]]])
+    """
     if audio.shape[1] == channels:
         return audio
     return audio.mean(dim=1, keepdim=True).expand(-1, channels, -1)
 
 
 def resample(audio: Tensor, sample_rate: int, to_rate: int) -> Tensor:
-    """Resample `[..., L]` by a windowed sinc, its filter as wide as the one MusicGen was trained behind.
+    """Resample `[..., L]` by a windowed sinc, as wide as the filter that made MusicGen's training data.
 
-    The ratio is rounded to terms of at most 2000 where it has larger ones (by less than a cent of
-    pitch), since the filter's table grows with their product.
+    A ratio of the two rates with a term above 2000 is rounded, by less than a cent of pitch, since the
+    filter's table grows with the product of the terms.
+
+    Raises:
+        ValueError: the sample rate is too low for the rate to resample to.
     """
     sample_rate, to_rate = int(sample_rate), int(to_rate)
     if sample_rate == to_rate:
@@ -59,16 +73,20 @@ def resample(audio: Tensor, sample_rate: int, to_rate: int) -> Tensor:
 
 
 def resampled_length(num_samples: int, sample_rate: int, to_rate: int) -> int:
-    """Samples that num_samples become at another rate: the last one begun counts."""
+    """Return the number of samples at another rate, rounded up.
+
+    >>> resampled_length(44101, 44100, 32000)
+    32001
+    """
     return -(-num_samples * to_rate // sample_rate)
 
 
 def mel_filter_bank(sample_rate: int, n_fft: int, num_mels: int) -> Tensor:
-    """Triangular filters `[num_mels, n_fft // 2 + 1]`, evenly spaced on the mel scale up to half the rate."""
+    """Return triangular filters `[num_mels, n_fft // 2 + 1]`, evenly spaced on the mel scale up to half the rate."""
     top = 2595.0 * math.log10(1.0 + sample_rate / 2 / 700.0)
     edges = 700.0 * (10 ** (torch.linspace(0.0, top, num_mels + 2, dtype=torch.float64) / 2595.0) - 1.0)
     bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * sample_rate / n_fft
-    # No triangle is narrower than the distance of two bins, or it would hold none.
+    # Make no triangle narrower than the distance of two bins, or it might contain no bin.
     width = torch.clamp(edges[1:] - edges[:-1], min=sample_rate / n_fft)
     centre = edges[1:-1, None]
     rising = 1.0 - (centre - bins) / width[:-1, None]
