@@ -1,7 +1,7 @@
 """MusicGen (Copet et al. 2023, "Simple and Controllable Music Generation") as a library.
 
-It knows nothing of ComfyUI. Load a model, turn descriptions and melodies into codes, and codes
-into audio::
+It does not depend on ComfyUI. Load a model, generate codes from descriptions and melodies, and
+decode the codes to audio::
 
     model = load_model("models/musicgen-nano")
     codes = model.generate(["a calm piano melody"], GenerationParams(duration=10.0))

@@ -188,7 +188,7 @@ def convert_channels(audio: Tensor, channels: int) -> Tensor:
 
 
 def resample(audio: Tensor, sample_rate: int, to_rate: int) -> Tensor:
-    """Resample `[..., L]` by a windowed sinc, its filter as wide as the one MusicGen was trained behind.
+    """Resample `[..., L]` by a windowed sinc, as wide as the filter that made MusicGen's training data.
 
     Outside of the recording its first and last sample go on, as in that filter, so that an excerpt begins and ends
     without a click. The ratio is rounded to terms of at most 2000 where it has larger ones (by less than a cent of
@@ -224,16 +224,20 @@ def resample(audio: Tensor, sample_rate: int, to_rate: int) -> Tensor:
 
 
 def resampled_length(num_samples: int, sample_rate: int, to_rate: int) -> int:
-    """Samples that num_samples become at another rate: the last one begun counts."""
+    """Return the number of samples at another rate, rounded up.
+
+    >>> resampled_length(44101, 44100, 32000)
+    32001
+    """
     return -(-num_samples * to_rate // sample_rate)
 
 
 def mel_filter_bank(sample_rate: int, n_fft: int, num_mels: int) -> Tensor:
-    """Triangular filters `[num_mels, n_fft // 2 + 1]`, evenly spaced on the mel scale up to half the rate."""
+    """Return triangular filters `[num_mels, n_fft // 2 + 1]`, evenly spaced on the mel scale up to half the rate."""
     top = 2595.0 * math.log10(1.0 + sample_rate / 2 / 700.0)
     edges = 700.0 * (10 ** (torch.linspace(0.0, top, num_mels + 2, dtype=torch.float64) / 2595.0) - 1.0)
     bins = torch.arange(n_fft // 2 + 1, dtype=torch.float64) * sample_rate / n_fft
-    # No triangle is narrower than the distance of two bins, or it would hold none.
+    # Make no triangle narrower than the distance of two bins, or it might contain no bin.
     width = torch.clamp(edges[1:] - edges[:-1], min=sample_rate / n_fft)
     centre = edges[1:-1, None]
     rising = 1.0 - (centre - bins) / width[:-1, None]

@@ -1,6 +1,7 @@
 """The numbers that describe a model, as frozen dataclasses.
 
-They have no defaults, because they come from a checkpoint. Nothing here computes.
+They have no defaults, because they come from a checkpoint. This module computes nothing more than
+rates.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ class TransformerConfig:
     num_heads: int
     ffn_dim: int
     cross_attention: bool
-    """True: the text is fused by cross-attention. False: every condition is prepended."""
+    """True if the text is fused by cross-attention, False if every condition is prepended."""
 
     def __post_init__(self) -> None:
         if self.dim % self.num_heads or self.dim % 2:
@@ -38,13 +39,13 @@ class LMConfig(TransformerConfig):
     card: int
     text_dim: int
     text_projection: bool
-    """False: the text states are used as they are, being as wide as the model."""
+    """False if the text states are as wide as the model and are used without a projection."""
     chroma_dim: int | None
     style_dim: int | None
 
     @property
     def special_token_id(self) -> int:
-        """Index of the token that stands where the pattern has no code."""
+        """Index of the token in cells where the pattern has no code."""
         return self.card
 
 
@@ -91,13 +92,13 @@ class ChromaConfig:
     hop_length: int
     num_chroma: int
     chroma_length: int
-    """Frames of the prefix; shorter melodies are tiled, longer ones cut."""
+    """Frames in the prefix; shorter melodies are repeated, longer ones cut."""
 
 
 RELEASED_CHROMA = ChromaConfig(sample_rate=32000, n_fft=16384, hop_length=4096, num_chroma=12, chroma_length=235)
-"""The chromagram of every released melody model."""
+"""The settings that every released melody model uses."""
 RELEASED_STRIDE = 0.6
-"""The share of their window that MusicGen's models move on by in a long piece."""
+"""extend_stride of the released models, as a share of their window."""
 
 
 @dataclass(frozen=True)
@@ -105,28 +106,28 @@ class StyleConfig(TransformerConfig):
     """The style condition (Rouard et al. 2024): a transformer over audio features, quantised and thinned out."""
 
     features: str
-    """What the features are: `mert`, states of MERT, or `encodec`, the codes of an EnCodec model."""
+    """The kind of features: `mert` for states of MERT, `encodec` for codes of an EnCodec model."""
     feature_dim: int
-    """Width of a MERT state, or how many codes a codebook has."""
+    """Width of a MERT state, or the number of entries in one EnCodec codebook."""
     feature_codebooks: int
-    """Codebooks that are read of an EnCodec model; 1 for MERT."""
+    """Number of EnCodec codebooks to read; 1 for MERT."""
     sample_rate: int
-    """Of the sound that the features are made of."""
+    """Sample rate of the audio that the features are computed from."""
     num_codebooks: int
     card: int
     eval_q: int
-    """Codebooks that the quantiser uses unless a request names another number: fewer are a vaguer style."""
+    """Number of codebooks that the quantiser uses by default; fewer make the style vaguer."""
     stride: int
-    """One state in so many becomes a token."""
+    """One token is made for every `stride` states."""
     excerpt_length: float
     min_excerpt: float
     max_excerpt: float
-    """Seconds of sound that the style is heard in: by default, and the range of the training."""
+    """Seconds of audio that a style is taken from; the other two fields are the range used in training."""
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything a checkpoint says about itself."""
+    """All numbers of a checkpoint."""
 
     name: str
     lm: LMConfig
@@ -142,7 +143,7 @@ class ModelConfig:
     window: float
     """Seconds of music that the model was trained on at a time."""
     extend_stride: float
-    """Seconds that the windows of a long piece move on by, unless the request says otherwise."""
+    """Seconds from one window of a long piece to the next, unless the request names another number."""
 
     @property
     def sample_rate(self) -> int:
@@ -156,7 +157,7 @@ class ModelConfig:
 
     @property
     def num_codebooks(self) -> int:
-        """K, codebooks of all channels together."""
+        """K, the number of codebooks of all channels together."""
         return self.lm.num_codebooks
 
     @property

@@ -12,7 +12,7 @@ _SCALE = ((0.15, 0.08, 0.35), (0.10, 0.36, 0.62), (0.12, 0.66, 0.55), (0.70, 0.8
 
 
 def _colour(values: Tensor) -> Tensor:
-    """Map `[...]` in 0..1 to `[..., 3]`."""
+    """Map values `[...]` in 0..1 to colours `[..., 3]`."""
     scale = torch.tensor(_SCALE)
     place = values.clamp(0, 1) * (len(_SCALE) - 1)
     low = place.floor().long().clamp_max(len(_SCALE) - 2)
@@ -21,17 +21,28 @@ def _colour(values: Tensor) -> Tensor:
 
 
 def _stretch(picture: Tensor, height: int, width: int) -> Tensor:
-    """Nearest-neighbour resize of `[h, w, ...]`."""
+    """Resize `[h, w, ...]` to `[height, width, ...]` by nearest neighbour."""
     rows = torch.arange(height) * picture.shape[0] // height
     columns = torch.arange(width) * picture.shape[1] // width
     return picture[rows][:, columns].contiguous()
 
 
 def codes_image(codes: Tensor, card: int, *, width: int = 512, height: int = 216) -> Tensor:
-    """Codes `[K, T]` as coloured cells, codebook 0 on top; unknown codes (-1) stay dark.
+    """Draw codes `[K, T]` as coloured cells, codebook 0 on top; unknown codes (-1) stay dark.
 
-    Returns `[about height, width, 3]`: every codebook gets rows of the same height. Entries of a
-    codebook have no order, so a colour only tells codes apart: repetition shows as repetition.
+    The entries of a codebook have no order: a colour identifies a code and has no other meaning.
+
+    Args:
+        codes: int `[K, T]`.
+        card: entries in one codebook.
+        width: of the picture, in pixels.
+        height: largest height in pixels, rounded down to a multiple of K but not below K.
+
+    Returns:
+        float32 `[H, width, 3]`.
+
+    Raises:
+        ValueError: the codes have another shape, or `card` is below 2.
     """
     if codes.dim() != 2 or card < 2:
         raise ValueError(f"codes have shape {list(codes.shape)} of {card} entries; allowed is [K, T] of at least 2.")
@@ -39,15 +50,15 @@ def codes_image(codes: Tensor, card: int, *, width: int = 512, height: int = 216
     cells = _colour(codes.float() / (card - 1))
     cells = torch.where((codes >= 0).unsqueeze(-1), cells, torch.tensor(_BACKGROUND))
     row_height = max(1, height // codes.shape[0])
-    picture = _stretch(cells, codes.shape[0] * row_height, width)
+    picture = _stretch(cells, codes.shape[0] * row_height, width)  # [H, width, 3]
     picture[::row_height] = torch.tensor(_GRID)
     return picture
 
 
 def chroma_image(chroma: Tensor, *, width: int = 768, row_height: int = 24) -> Tensor:
-    """Chroma `[F, 12]` as a piano roll of one octave: C at the bottom, black keys shaded.
+    """Draw chroma `[F, 12]` as a piano roll of one octave `[12 x row_height, width, 3]`.
 
-    Returns `[12 x row_height, width, 3]`.
+    C is at the bottom, and the rows of black keys are darker.
     """
     if chroma.dim() != 2:
         raise ValueError(f"chroma has shape {list(chroma.shape)}; allowed is [frames, pitch classes].")
@@ -62,9 +73,13 @@ def chroma_image(chroma: Tensor, *, width: int = 768, row_height: int = 24) -> T
 
 
 def spectrogram_image(levels: Tensor, *, width: int = 384, height: int = 160, range_db: float = 70.0) -> Tensor:
-    """Levels in dB `[bands, F]`, low bands at the bottom, from the loudest down by range_db.
+    """Draw levels in dB `[bands, F]` as a picture `[height, width, 3]`, low bands at the bottom.
 
-    Returns `[height, width, 3]`.
+    Args:
+        levels: dB, `[bands, F]`.
+        width: of the picture, in pixels.
+        height: of the picture, in pixels.
+        range_db: levels this far below the loudest one, or further, get the darkest colour.
     """
     if levels.dim() != 2:
         raise ValueError(f"levels have shape {list(levels.shape)}; allowed is [bands, frames].")

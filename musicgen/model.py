@@ -1,4 +1,4 @@
-"""The library's front door: load a model, make codes, make audio. The parts behind it do the work."""
+"""The library's main interface: load a model, sample codes, decode them to audio."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .lora.apply import LoRA, merged_lm
 
 
 class MusicGen:
-    """A whole model on one device. Immutable: nothing of a call stays in it."""
+    """A whole model on one device. It is immutable; no call changes it."""
 
     def __init__(self, components: Components, device: torch.device) -> None:
         self.config = components.config
@@ -42,7 +42,7 @@ class MusicGen:
 
     @property
     def num_codebooks(self) -> int:
-        """K, codebooks of all channels together."""
+        """K, the number of codebooks of all channels together."""
         return self.config.num_codebooks
 
     @property
@@ -61,15 +61,23 @@ class MusicGen:
         prompt: Tensor | None = None,
         on_step: OnStep | None = None,
     ) -> Tensor:
-        """Sample codes int64 `[B, K, T]`, one item per description; T covers `params.duration` seconds.
+        """Sample codes, one item per description. Item i equals the same request alone with seed + i.
 
-        A description that is None or "" is unconditional. melody: for melody models, audio
-        `[B or 1, C, L]`, `[C, L]` or `[L]`, or a list of one `[C, L]`, `[L]`, `[1, C, L]` or None
-        per item or for all, at melody_sample_rate (default: the model's). style: for style models,
-        tokens of :meth:`encode_style`, for all items or one for each. prompt: codes
-        `[B or 1, K, T0]` to continue; the output begins with them.
-        on_step: called after every step with a :class:`StepProgress`; what it raises cancels.
-        Item i draws from seed + i and equals the same request made alone. Raises ValueError on bad input.
+        Args:
+            descriptions: one text per item; None or "" samples the item without a description.
+            params: length, guidance, sampling, seed and pattern.
+            melody: for melody models: audio `[B or 1, C, L]`, or `[C, L]` or `[L]` for all items; or a
+                list with one `[C, L]`, `[L]`, `[1, C, L]` or None for each item, or one for all.
+            melody_sample_rate: samples per second of the melody; the model's rate by default.
+            style: for style models: tokens from :meth:`encode_style` for all items, or one for each.
+            prompt: codes `[B or 1, K, T0]` to continue; the output begins with them.
+            on_step: called with a :class:`StepProgress` after every step; an exception from it cancels.
+
+        Returns:
+            Codes int64 `[B, K, T]` on the CPU, T frames for `params.duration` seconds.
+
+        Raises:
+            ValueError: an argument is out of range or does not fit the model.
         """
         _check_descriptions(descriptions)
         batch = len(descriptions)
@@ -84,7 +92,7 @@ class MusicGen:
         return generate(self.lm, self.config, request, on_step=on_step, device=self.device)
 
     def with_lora(self, lora: LoRA, strength: float = 1.0) -> MusicGen:
-        """This model with a LoRA of `read_lora` in it; `self` stays as it is and shares what both have in common."""
+        """Return this model with a LoRA from `read_lora` merged in; `self` does not change, and both share weights."""
         lm = merged_lm(self.lm, lora, strength)
         return MusicGen(Components(self.config, lm, self.text_encoder, self.codec, self.style), self.device)
 
@@ -107,16 +115,28 @@ class MusicGen:
         seed: int | None = None,
         eval_q: int | None = None,
     ) -> Tensor:
-        """The style of a recording `[C, L]` or `[L]`: tokens `[n, dim]`; see :meth:`StyleConditioner.encode`.
+        """Encode the style of a recording as tokens; see :meth:`StyleConditioner.encode`.
 
-        Raises ValueError where the model has no style condition.
+        Args:
+            audio: `[C, L]` or `[L]`.
+            sample_rate: samples per second of the audio.
+            excerpt_length: seconds to take the style from; the model's default if None.
+            seed: chooses the excerpt at random; None takes the middle.
+            eval_q: number of codebooks of the quantiser; the model's default if None.
+
+        Returns:
+            Tokens `[n, dim]` on the CPU.
+
+        Raises:
+            FileNotFoundError: the model's feature model is missing.
+            ValueError: the model has no style condition, or an argument is out of range.
         """
         if self.style is None:
             raise ValueError(f"model {self.config.name!r} has no style condition; load a style model.")
         return self.style.encode(audio, sample_rate, excerpt_length=excerpt_length, seed=seed, eval_q=eval_q).cpu()
 
     def encode(self, audio: Tensor, sample_rate: int) -> Tensor:
-        """Audio `[B, C, L]` of any rate and channel count -> codes `[B, K, T]`."""
+        """Encode audio `[B, C, L]` with any rate and number of channels to codes `[B, K, T]` on the CPU."""
         return self.codec.encode(audio, sample_rate).cpu()
 
     def decode(self, codes: Tensor) -> Tensor:
@@ -165,14 +185,22 @@ def load_model(
     text_encoder_from: str | Path | None = None,
     search: Sequence[str | Path] = (),
 ) -> MusicGen:
-    """Load a model in the layout of Hugging Face or audiocraft onto a device.
+    """Load a model onto a device.
 
-    dtype: of the language model: None computes in float32, over float16 weights where those hold the
-    checkpoint's exactly; float32, bfloat16 and float16 are as they say, and int8 rounds the weights
-    on a CPU. The text encoder is bfloat16 with bfloat16, else float32, and the codec float32.
-    codec_from, text_encoder_from, search: where to find what the model does not hold, as
-    :func:`load_components` has them. Raises FileNotFoundError and ValueError saying what is wrong
-    with which file.
+    Args:
+        path: a model in the layout of Hugging Face or audiocraft, or a file of :meth:`MusicGen.save`.
+        device: where to put the weights.
+        dtype: dtype of the language model: float32, bfloat16, float16, or int8 to round the weights on
+            a CPU. None computes in float32, and stores a matrix in float16 if that is exact. The text
+            encoder is bfloat16 with bfloat16, else float32; the codec is always float32.
+        codec_from: a model to take the codec from.
+        text_encoder_from: a model to take the text encoder from.
+        search: folders to search for parts that the model lacks; see :func:`load_components`.
+
+    Raises:
+        FileNotFoundError: a file is missing; the message names it.
+        ImportError: a package is missing or broken.
+        ValueError: a file is damaged or is no model; the message names the file and the fault.
     """
     components = load_components(
         path,

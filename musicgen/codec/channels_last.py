@@ -1,4 +1,4 @@
-"""The convolutions of EnCodec's decoder over rows `[L, C]`, which is how a CPU does them fastest.
+"""The convolutions of EnCodec's decoder over rows `[L, C]`, the fastest layout on a CPU.
 
 With a moment's channels side by side in memory, a transposed convolution is matrix products whose
 results lie where they belong: row m of the product are the `stride` samples that input m begins, so
@@ -24,9 +24,9 @@ Layer = Callable[[Tensor], Tensor]
 
 
 def over_rows(layers: nn.Sequential) -> Layer:
-    """The layers of a SEANet decoder after its LSTM as one function of rows, with weights laid out for it.
+    """Return the layers of a SEANet decoder after its LSTM as one function of rows.
 
-    The copies of the weights live as long as the function.
+    The function holds reordered copies of the weights.
     """
     return _chain(list(layers))
 
@@ -68,7 +68,7 @@ def _convolution(layer: Any, alpha: float | None) -> Layer:
     dilation = (1, conv.dilation[0])
 
     if weight.shape[-1] == 1:
-        # PyTorch would take a detour through another format.
+        # A matrix product: PyTorch's convolution would convert to another memory format and back.
         matrix = conv.weight[:, :, 0].t()
         return lambda rows: torch.addmm(conv.bias, _activated(rows, alpha, own=False), matrix)
 
@@ -84,7 +84,7 @@ def _transposed(layer: Any, alpha: float | None) -> Layer:
     kernel, stride, cut = transposed_edges(layer)
     conv = layer.convtr.convtr
     taps = -(-kernel // stride)
-    # [taps, in, stride x out]: tap q goes from an input to the samples that begin q inputs later.
+    # [taps, in, stride x out]: tap q maps an input to the samples that start q inputs later.
     weight = F.pad(conv.weight, (0, taps * stride - kernel)).unflatten(2, (taps, stride))
     weight = weight.permute(2, 0, 3, 1).flatten(2).contiguous()
     bias = conv.bias.repeat(stride)
@@ -92,12 +92,12 @@ def _transposed(layer: Any, alpha: float | None) -> Layer:
     def run(rows: Tensor) -> Tensor:
         rows = _activated(rows, alpha, own=True)
         length = rows.shape[0]
-        out = rows.new_empty(length + taps - 1, weight.shape[2])
+        out = rows.new_empty(length + taps - 1, weight.shape[2])  # [L + taps - 1, stride x out]
         torch.addmm(bias, rows, weight[0], out=out[:length])
         out[length:] = bias
         for tap in range(1, taps):
             out[tap : tap + length].addmm_(rows, weight[tap])
-        return out.view(-1, conv.out_channels)[cut : cut + length * stride]
+        return out.view(-1, conv.out_channels)[cut : cut + length * stride]  # [L x stride, out]
 
     return run
 
@@ -107,7 +107,7 @@ def _activated(rows: Tensor, alpha: float | None, own: bool) -> Tensor:
 
 
 def _padded(rows: Tensor, left: int, right: int, mode: str) -> Tensor:
-    """Rows with more before and after them, as the `encodec` package pads; the same rows where there are none."""
+    """Pad rows before and after as the `encodec` package does; return the same rows if there is nothing to pad."""
     if left + right == 0:
         return rows
     if mode != "reflect" or rows.shape[0] <= max(left, right):

@@ -1,4 +1,4 @@
-"""EnCodec's networks run over a long sound chunk by chunk, so that memory does not grow with its length.
+"""Run EnCodec's networks over long audio chunk by chunk, so that memory does not grow with its length.
 
 A convolution's output depends on its input only as far as its kernel reaches. So a stack of them is
 run on windows that overlap by the reach of the whole stack, and the frames that the edges of a window
@@ -17,13 +17,16 @@ import torch
 from torch import Tensor, nn
 
 Take = Callable[[int, int], Tensor]
-"""From start and stop to that stretch of a sequence `[B, C, T]`, along its last dimension."""
+"""A function of start and stop that returns this slice of a sequence `[B, C, T]` along its last dimension."""
 
 
 def reach(layers: Iterable[nn.Module], unit_in: int = 1, unit_out: int = 1) -> int:
-    """How many frames beyond a stretch of frames, on either side, its output depends on.
+    """Return how many frames of input, on either side of a frame, the output of this frame depends on.
 
-    layers: of a SEANet, without recurrent ones. unit_in, unit_out: samples a frame before and after them.
+    Args:
+        layers: layers of a SEANet, none of them recurrent.
+        unit_in: samples per frame before the layers.
+        unit_out: samples per frame after them.
     """
     low, high = 0, unit_out
     for layer in reversed(list(layers)):
@@ -32,7 +35,7 @@ def reach(layers: Iterable[nn.Module], unit_in: int = 1, unit_out: int = 1) -> i
 
 
 def _needed(layer: nn.Module, low: int, high: int) -> tuple[int, int]:
-    """The stretch of a layer's input that a stretch of its output depends on."""
+    """Return the range of a layer's input that the range `low` to `high` of its output depends on."""
     kind = type(layer).__name__
     if kind == "SEANetResnetBlock":
         own = low, high
@@ -54,7 +57,7 @@ def _needed(layer: nn.Module, low: int, high: int) -> tuple[int, int]:
 
 
 def convolution_edges(layer: Any) -> tuple[int, int, int]:
-    """Stride of a convolution, and how many samples it pads on the left and on the right."""
+    """Return a convolution's stride, and the number of samples that it pads on the left and on the right."""
     conv = layer.conv.conv
     stride = conv.stride[0]
     total = (conv.kernel_size[0] - 1) * conv.dilation[0] - (stride - 1)
@@ -63,7 +66,7 @@ def convolution_edges(layer: Any) -> tuple[int, int, int]:
 
 
 def transposed_edges(layer: Any) -> tuple[int, int, int]:
-    """Kernel and stride of a transposed convolution, and how many samples it cuts away on the left."""
+    """Return a transposed convolution's kernel and stride, and the number of samples that it trims on the left."""
     conv = layer.convtr.convtr
     kernel, stride = conv.kernel_size[0], conv.stride[0]
     total = kernel - stride
@@ -76,7 +79,13 @@ def windows(
 ) -> Iterator[Tensor]:
     """Run layers on windows of `length` frames and `context` more on either side; yield the exact part of each.
 
-    total: frames in all. unit_out: samples that a frame becomes.
+    Args:
+        layers: the function to run, `[B, C, n]` -> `[B, C', n x unit_out]`.
+        take: returns a slice of the input.
+        total: number of frames of the whole input.
+        length: number of frames that one window yields.
+        context: number of frames to add on either side of a window.
+        unit_out: output samples per frame.
     """
     for start in range(0, total, length):
         stop = min(start + length, total)
@@ -86,10 +95,10 @@ def windows(
 
 
 def recurrent(layer: Any, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
-    """Run an SLSTM over a sequence in pieces `[B, C, n]`, its state handed from one to the next."""
+    """Run an SLSTM over a sequence in pieces `[B, C, n]`, passing its state from one piece to the next."""
     state = None
     for piece in pieces:
-        rows = piece.permute(2, 0, 1)
+        rows = piece.permute(2, 0, 1)  # [n, B, C]
         out, state = layer.lstm(rows, state)
         yield (out + rows if layer.skip else out).permute(1, 2, 0)
 
@@ -103,7 +112,7 @@ class Rolling:
         self._start = self._stop = 0
 
     def __call__(self, start: int, stop: int) -> Tensor:
-        """A stretch; the starts of one and the next must not fall."""
+        """Return the slice from `start` to `stop`; a start must not be before the previous one."""
         parts = [] if self._kept is None else [self._kept[..., start - self._start :]]
         while self._stop < stop:
             parts.append(next(self._pieces))
@@ -113,6 +122,6 @@ class Rolling:
         return kept[..., : stop - start]
 
     def pieces(self, total: int, length: int) -> Iterator[Tensor]:
-        """All of it again, in pieces of another length."""
+        """Yield the whole sequence again, in pieces of `length` frames."""
         for start in range(0, total, length):
             yield self(start, min(start + length, total))

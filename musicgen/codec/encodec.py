@@ -1,7 +1,7 @@
-"""EnCodec: audio to codes and back (Defossez et al. 2022), over the `encodec` package.
+"""EnCodec: encode audio to codes and decode them (Defossez et al. 2022), with the `encodec` package.
 
-Stereo models use the mono codec once per channel and let the codebooks alternate, left before
-right, as in section 3.4 of Copet et al. 2023.
+Stereo models apply the mono codec to each channel and interleave the codebooks, left before right,
+as in section 3.4 of Copet et al. 2023.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _BYTES_PER_SAMPLE = 1600
 
 
 class EnCodec(nn.Module):
-    """The codec of one model. Weight normalisation is folded in, so all weights are plain."""
+    """The codec of one model. Weight normalisation is folded into the weights."""
 
     def __init__(self, config: CodecConfig, audio_channels: int) -> None:
         super().__init__()
@@ -77,22 +77,23 @@ class EnCodec(nn.Module):
 
     @property
     def num_codebooks(self) -> int:
-        """K, codebooks of all channels together."""
+        """K, the number of codebooks of all channels together."""
         return self.config.num_codebooks * self.audio_channels
 
     @property
     def fingerprint(self) -> str:
-        """Twelve hexadecimal digits that tell whether two codecs share their codebooks."""
+        """Twelve hexadecimal digits, equal for codecs that share their codebooks."""
         codebook: Tensor = self.model.quantizer.vq.layers[0]._codebook.embed
-        # Rounded to float16, so that a copy of the file in half precision is still the same codec.
+        # Round to float16, so that a copy of the checkpoint in half precision has the same fingerprint.
         data = codebook.detach().cpu().to(torch.float16).contiguous().view(torch.uint8).numpy().tobytes()
         return hashlib.sha256(data + repr(self.config).encode()).hexdigest()[:12]
 
     def memory_required(self, num_samples: int) -> int:
-        """Bytes that coding one item of num_samples takes at most beside the weights, either way.
+        """Estimate the most bytes that encoding or decoding one item of num_samples takes besides the weights.
 
-        A chunk's activations, weights of one of the two networks laid out anew, and the sound itself:
-        at the released width (64 filters) about 0.2 GB from two seconds on, and 8 bytes a sample and channel.
+        The sum counts a chunk's activations, reordered weights of one of the two networks, and the audio
+        itself. At the released width (64 filters) it is about 0.2 GB from two seconds on, plus 8 bytes
+        per sample and channel.
         """
         chunk = min(num_samples, self._chunk() * self.config.hop_length)
         activations = _BYTES_PER_SAMPLE * chunk * self.config.n_filters // 64
@@ -104,7 +105,7 @@ class EnCodec(nn.Module):
     def encode(
         self, audio: Tensor, sample_rate: int, *, on_progress: Progress | None = None, whole: bool = False
     ) -> Tensor:
-        """Audio `[B, C, L]` of any rate and channel count -> codes int64 `[B, K, T]`, T = ceil(L' / hop_length).
+        """Encode audio to codes.
 
         L' counts samples after resampling. Channels other than the model's are mixed, see
         :func:`convert_channels`. whole: in one pass over everything, the slow twin.
@@ -113,13 +114,15 @@ class EnCodec(nn.Module):
         # Resampled where it lies: that takes several times the memory of the recording.
         audio = convert_channels(audio, self.audio_channels).to(self._device())
         batch, channels, samples = audio.shape
+        # The codec is mono: every channel is an item of its own.
         flat = audio.reshape(batch * channels, 1, samples)
         codes = self.model.encode(flat)[0][0] if whole else self._encode(flat, on_progress)
+        # [B, C, K / C, T] -> [B, K / C, C, T] -> [B, K, T]: left and right alternate.
         per_channel = codes.view(batch, channels, self.config.num_codebooks, codes.shape[-1])
         return per_channel.transpose(1, 2).reshape(batch, self.num_codebooks, codes.shape[-1])
 
     def _encode(self, audio: Tensor, on_progress: Progress | None) -> Tensor:
-        """Audio `[B, 1, L]` -> codes `[B, K, T]`, chunk by chunk."""
+        """Encode audio `[B, 1, L]` to codes `[B, K, T]`, chunk by chunk."""
         hop, chunk = self.config.hop_length, self._chunk()
         frames = -(-audio.shape[2] // hop)
         outer, lstm, inner = _split(self.model.encoder.model)
@@ -143,13 +146,24 @@ class EnCodec(nn.Module):
         on_progress: Progress | None = None,
         whole: bool = False,
     ) -> Tensor:
-        """Codes int `[B, K, T]` -> float32 audio `[B, C, L]`, L = T x hop_length or num_samples if shorter.
+        """Decode codes to audio.
 
-        whole: in one pass over everything, the slow twin.
+        Args:
+            codes: int `[B, K, T]`.
+            num_samples: length to cut the audio to, if it is longer.
+            on_progress: called after each chunk.
+            whole: decode in one pass over everything, the slow twin.
+
+        Returns:
+            float32 audio `[B, C, L]`, L = T x hop_length or num_samples if that is less.
+
+        Raises:
+            ValueError: the codes have another shape or type, or are out of the codebooks' range.
         """
         self._check_codes(codes)
         batch, _, frames = codes.shape
         channels = self.audio_channels
+        # The codec is mono: [B, K, T] -> [B, K / C, C, T] -> [B, C, K / C, T] -> [B x C, K / C, T]
         per_channel = codes.to(self._device()).view(batch, self.config.num_codebooks, channels, frames).transpose(1, 2)
         flat = per_channel.reshape(batch * channels, self.config.num_codebooks, frames)
         samples = frames * self.config.hop_length
@@ -172,7 +186,7 @@ class EnCodec(nn.Module):
             )
 
     def _decode(self, codes: Tensor, samples: int, on_progress: Progress | None) -> Tensor:
-        """Codes `[B, K, T]` -> the first samples of the audio `[B, 1, L]`, chunk by chunk."""
+        """Decode codes `[B, K, T]` to the first `samples` samples of audio `[B, 1, L]`, chunk by chunk."""
         frames, hop = codes.shape[2], self.config.hop_length
         inner, lstm, outer = _split(self.model.decoder.model)
         pieces = windows(inner, self._quantized(codes), frames, _RECURRENT_FRAMES, reach(inner))
@@ -204,19 +218,19 @@ def _bytes(module: nn.Module) -> int:
 
 
 def _split(layers: nn.Sequential) -> tuple[nn.Sequential, Any, nn.Sequential]:
-    """The layers before a SEANet's LSTM, the LSTM or None, and the layers after it."""
+    """Return the layers before a SEANet's LSTM, the LSTM or None, and the layers after it."""
     stack = list(layers)
     kinds = [type(layer).__name__ for layer in stack]
     if "SLSTM" in kinds:
         before, after = kinds.index("SLSTM"), kinds.index("SLSTM") + 1
     else:
-        # Where it would be: behind the decoder's first convolution, before the encoder's last.
+        # Split where an LSTM would be: after the decoder's first convolution, before the encoder's last layers.
         before = after = 1 if "SConvTranspose1d" in kinds else len(kinds) - 2
     return nn.Sequential(*stack[:before]), (stack[before] if after > before else None), nn.Sequential(*stack[after:])
 
 
 def _each_over_rows(layers: nn.Sequential) -> Callable[[Tensor], Tensor]:
-    """The layers on `[B, C, T]`, one item after the other, on copies that they may write into."""
+    """Return a function that runs the layers on `[B, C, T]`, one item at a time, on copies that they may overwrite."""
     run = over_rows(layers)
     return lambda states: torch.stack(
         [run(item.t().clone(memory_format=torch.contiguous_format)).t() for item in states]

@@ -1,7 +1,7 @@
-"""The two kinds of condition: a text, and a lead that stands before the text.
+"""The two kinds of condition: a text, and a lead that is prepended to the text.
 
-A text may come from T5 here or from another encoder of the same width. A lead is a melody, a style,
-or whatever a later model prepends; the fuser, guidance and the memory estimate know only the
+A text may come from T5 or from another encoder of the same width. A lead is a melody, a style, or
+any condition that a later model prepends; the fuser, guidance and the memory estimate know only the
 protocol :class:`Lead`.
 """
 
@@ -21,10 +21,12 @@ from ..lm.language_model import LMModel
 class TextCondition:
     """Encoded text, before the language model's own projection.
 
-    states: float `[B, n, C]` or `[1, n, C]` for the same text in every batch row. mask: bool of the
-    same first two dimensions, True = counts; a row of only False is the null condition.
-    strength: weight among several conditions, 0 or less turns it off. start, end: the share of the
-    generated time, 0 to 1, in which it acts.
+    Attributes:
+        states: float `[B, n, C]`, or `[1, n, C]` for the same text in every batch row.
+        mask: bool `[B, n]` or `[1, n]`, True = counts; a row with False only is the null condition.
+        strength: weight among several conditions; 0 or less turns the condition off.
+        start: time in the generated piece at which the condition starts to act, 0 to 1.
+        end: time at which it ends, 0 to 1.
     """
 
     states: Tensor
@@ -42,42 +44,42 @@ class TextCondition:
 
     @property
     def has_gaps(self) -> bool:
-        """Whether there is a time at which it does not act."""
+        """True if the condition does not act all the time."""
         return self.start > 0.0 or self.end < 1.0 or self.strength <= 0.0
 
     def select(self, items: Sequence[int]) -> TextCondition:
-        """The condition of some batch rows alone."""
+        """Return the condition of some batch rows alone."""
         if self.states.shape[0] == 1:
             return self
         return replace(self, states=self.states[list(items)], mask=self.mask[list(items)])
 
     def row(self, index: int) -> Tensor | None:
-        """The states `[n, C]` of batch row `index` without its padding, or None for the null condition."""
+        """Return the states `[n, C]` of one batch row without padding, or None for the null condition."""
         index = 0 if self.states.shape[0] == 1 else index
         keep = self.mask[index].bool()
         return self.states[index][keep] if bool(keep.any()) else None
 
 
 class Lead(Protocol):
-    """One batch item's rows before its text, in a model that prepends its conditions."""
+    """The vectors that a model prepends to one item's text; they are called rows here."""
 
     @property
     def is_null(self) -> bool:
-        """Whether the request gave nothing, so that only the null rows are left."""
+        """True if the request gave no such condition for the item, so that only the null rows are used."""
         ...
 
     @property
     def acts_alone(self) -> bool:
-        """Whether it goes on where no description acts, and double guidance can weigh the description against it."""
+        """True if the lead also acts while no description does; double guidance then guides away from it."""
         ...
 
     @property
     def size(self) -> int:
-        """Number of rows, null rows likewise."""
+        """Number of rows, the same for the null rows."""
         ...
 
     def rows(self, lm: LMModel, device: torch.device) -> Tensor:
-        """Project to `[size, dim]`."""
+        """Project the lead to `[size, dim]`."""
         ...
 
     def null_rows(self, lm: LMModel, device: torch.device) -> Tensor:
@@ -85,5 +87,5 @@ class Lead(Protocol):
         ...
 
     def during(self, first: int, num_frames: int, frame_rate: int) -> Lead:
-        """Return the lead of one window of a long piece, which begins at frame `first`."""
+        """Return the lead for one window of a long piece: num_frames frames from frame `first` on."""
         ...

@@ -1,9 +1,9 @@
 """Fuse conditions into rows: text and lead, projected, one row per condition group and batch item.
 
-A row without text gets the null condition. For cross-attention this is one zero row, which adds
-exactly nothing, or no row at all. For prepend models it is as many zero rows as the text that it is
-guided against, since there zeros are attended and the codes' positions count from the prefix on.
-A row that is guided away from the lead gets the lead's own null rows.
+A row without text gets the null condition. For cross-attention this is one zero vector, which adds
+exactly nothing, or no entry at all. For models that prepend conditions it is as many zero vectors as
+the text has that it is guided against: these models attend to the zeros, and the positions of the
+codes count from the prefix on. A row that is guided away from the lead gets the lead's null rows.
 """
 
 from __future__ import annotations
@@ -30,13 +30,16 @@ def fuse(
     """Build the condition tensors of `len(groups)` x batch rows.
 
     Args:
-        lm: the model whose projections are used.
-        groups: a text condition per group, None for the null condition; null conditions are guided
-            against the first group.
-        batch: items per group.
-        device: where the tensors go.
-        led: per group, whether its rows get the items' leads or the null rows of these.
+        lm: the model that projects the conditions.
+        groups: a text condition per group, None for the null condition, which is guided against the
+            first group.
+        batch: number of items.
+        device: where to compute.
+        led: per group, True if its rows get the items' leads, False for the null rows of these.
         leads: one per item, for models that prepend their conditions.
+
+    Returns:
+        The condition tensors on `device`, group by group.
 
     Raises:
         ValueError: a model that prepends its conditions was given no leads.
@@ -54,7 +57,7 @@ def fuse(
 def _project_texts(
     lm: LMModel, texts: list[Tensor | None], lengths: list[int], device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Project rows of different length at once: `[rows, longest, dim]` and their mask; None gives zeros."""
+    """Project texts of different lengths together to `[rows, longest, dim]`, with their mask; None gives zeros."""
     states = torch.zeros(len(texts), max(lengths), lm.config.text_dim, device=device)
     mask = torch.zeros(len(texts), max(lengths), dtype=torch.bool, device=device)
     for row, text in enumerate(texts):
@@ -66,7 +69,7 @@ def _project_texts(
 
 def _fuse_cross(lm: LMModel, texts: list[list[Tensor | None]], device: torch.device) -> Conditions:
     rows = [text for group in texts for text in group]
-    # Cross-attention is left out for the null rows, which stand last, since it would add nothing to them.
+    # Leave out null rows at the end: cross-attention would add nothing to them.
     while rows and rows[-1] is None:
         rows.pop()
     if not rows:
@@ -79,6 +82,7 @@ def _fuse_cross(lm: LMModel, texts: list[list[Tensor | None]], device: torch.dev
 
 def _fuse_prefix(lm: LMModel, texts: list[list[Tensor | None]], leads: list[Tensor]) -> Conditions:
     """Prepend each row's lead `[n, dim]` to its text, padded on the left to the longest row."""
+    # A row without text is as long as the text of the same item in the first group.
     own = [1 if text is None else text.shape[0] for text in texts[0]]
     rows = [text for group in texts for text in group]
     lengths = [own[row % len(own)] if text is None else text.shape[0] for row, text in enumerate(rows)]

@@ -1,8 +1,8 @@
-"""Melody to one-hot chroma: the pitch class that is loudest in each frame.
+"""Convert a melody to one-hot chroma: the loudest pitch class of each frame.
 
 Section 3.3 of Copet et al. 2023. A chromagram folds a power spectrogram onto the twelve pitch
-classes (row 0 = C); only its largest entry per frame is kept, so that the model gets the tune but
-not the recording. Source separation is left to whoever prepares the sound.
+classes (row 0 = C). Only the largest entry of each frame is kept, so that the model gets the tune
+but not the recording. This module does not separate sources; give it the melody's own stem.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LOWEST_A = 27.5
 
 @dataclass(frozen=True)
 class Melody:
-    """A melody: its chroma `[F, 12]` and the mono waveform `[L]`, at the config's rate, that it came from."""
+    """A melody: its chroma `[F, 12]`, and the mono waveform `[L]` at the config's sample rate."""
 
     chroma: Tensor
     waveform: Tensor
@@ -35,18 +35,18 @@ class Melody:
         return self.config.sample_rate
 
     def for_config(self, config: ChromaConfig) -> Melody:
-        """The same melody as another model wants it."""
+        """Return the same melody with the chroma of another model's config."""
         return self if config == self.config else extract_melody(self.waveform, self.sample_rate, config)
 
     def window(self, first_sample: int, num_samples: int) -> Tensor:
-        """Chroma `[F, 12]` of a stretch of the waveform, which repeats without end."""
+        """Return the chroma `[F, 12]` of a part of the waveform, which repeats without end."""
         index = (torch.arange(num_samples) + first_sample) % self.waveform.shape[0]
         return chroma_of(self.waveform[index], self.config)
 
 
 @dataclass(frozen=True)
 class MelodyLead:
-    """The chroma that a melody model's rows begin with: a :class:`Lead`; melody None leaves the null chroma."""
+    """The :class:`Lead` of a melody model: a melody's chroma, or the null chroma if `melody` is None."""
 
     config: ChromaConfig
     melody: Melody | None = None
@@ -54,12 +54,12 @@ class MelodyLead:
 
     @property
     def is_null(self) -> bool:
-        """Whether there is no melody."""
+        """True without a melody."""
         return self.melody is None
 
     @property
     def size(self) -> int:
-        """Frames of the prefix."""
+        """Number of chroma frames in the prefix."""
         return self.config.chroma_length
 
     def rows(self, lm: LMModel, device: torch.device) -> Tensor:
@@ -69,11 +69,11 @@ class MelodyLead:
         return lm.project_melody(fit_length(self.melody.chroma, self.size)[None].to(device))[0]
 
     def null_rows(self, lm: LMModel, device: torch.device) -> Tensor:
-        """Project the chroma of no melody to `[chroma_length, dim]`."""
+        """Project the null chroma to `[chroma_length, dim]`."""
         return lm.project_melody(null_chroma(self.config)[None].to(device))[0]
 
     def during(self, first: int, num_frames: int, frame_rate: int) -> MelodyLead:
-        """Let the melody go on from window to window by its waveform, which repeats without end."""
+        """Return the lead with the chroma of the waveform during the window; the waveform repeats without end."""
         if self.melody is None:
             return self
         rate = self.config.sample_rate
@@ -82,32 +82,42 @@ class MelodyLead:
 
 
 def chroma_filter_bank(config: ChromaConfig) -> Tensor:
-    """Weights `[num_chroma, n_fft // 2 + 1]` that fold FFT bins onto pitch classes, float32.
+    """Return weights `[num_chroma, n_fft // 2 + 1]` that fold FFT bins onto pitch classes, float32.
 
-    A Gaussian around each pitch class, one semitone wide or one bin where bins are wider,
-    each bin normalised, and a Gaussian over octaves around 880 Hz (Ellis 2007, as in librosa).
+    A Gaussian around each pitch class, one semitone wide, or one bin if bins are wider. Each bin is
+    normalised and weighted by a Gaussian over octaves around 880 Hz (Ellis 2007, as in librosa).
+
+    >>> config = ChromaConfig(32000, n_fft=16384, hop_length=4096, num_chroma=12, chroma_length=235)
+    >>> bank = chroma_filter_bank(config)
+    >>> bank.shape, bank[:, round(440 * 16384 / 32000)].argmax()  # A is row 9
+    (torch.Size([12, 8193]), tensor(9))
     """
     n = config.num_chroma
     bins = torch.arange(1, config.n_fft, dtype=torch.float64) * config.sample_rate / config.n_fft
     pitch = n * torch.log2(bins / _LOWEST_A)
-    # Bin 0 has no pitch: it is put one and a half octaves below bin 1.
+    # Bin 0 has no pitch; librosa puts it one and a half octaves below bin 1.
     pitch = torch.cat([pitch[:1] - 1.5 * n, pitch])
     width = torch.cat([(pitch[1:] - pitch[:-1]).clamp_min(1.0), torch.ones(1, dtype=torch.float64)])
+    # Distance of each bin from each pitch class in semitones, in the range -6 to 6: [num_chroma, bins].
     half = round(n / 2)
     distance = pitch - torch.arange(n, dtype=torch.float64)[:, None]
     distance = torch.remainder(distance + half + 10 * n, n) - half
     weights = torch.exp(-0.5 * (2 * distance / width) ** 2)
     weights = weights / weights.norm(dim=0, keepdim=True)
     weights = weights * torch.exp(-0.5 * ((pitch / n - 5.0) / 2.0) ** 2)
-    # From A to C as row 0.
+    # Rotate the rows, so that row 0 is C and not A.
     weights = torch.roll(weights, -3 * (n // 12), dims=0)
     return weights[:, : config.n_fft // 2 + 1].to(torch.float32).contiguous()
 
 
 def chroma_of(waveform: Tensor, config: ChromaConfig) -> Tensor:
-    """One-hot chroma `[F, num_chroma]` of a mono waveform `[L]`, F = 1 + L // hop_length.
+    """Return the one-hot chroma `[F, num_chroma]` of a mono waveform `[L]`, F = 1 + L // hop_length.
 
-    Frames of silence, where nothing is loudest, are C.
+    Silent frames, which have no loudest pitch class, become C.
+
+    >>> a440 = torch.sin(2 * torch.pi * 440 * torch.arange(32000) / 32000)
+    >>> chroma_of(a440, RELEASED_CHROMA).argmax(dim=1)  # A is entry 9
+    tensor([9, 9, 9, 9, 9, 9, 9, 9])
     """
     functional = imported("torchaudio.functional")
     missing = config.n_fft - waveform.shape[0]
@@ -142,12 +152,18 @@ def extract_melody(audio: Tensor, sample_rate: int, config: ChromaConfig = RELEA
 
 
 def fit_length(chroma: Tensor, num_frames: int) -> Tensor:
-    """Repeat chroma `[F, n]` as a whole until it fills num_frames, and cut it there."""
+    """Repeat chroma `[F, n]` until it has num_frames frames, and cut the rest.
+
+    >>> fit_length(torch.eye(2), 3)
+    tensor([[1., 0.],
+            [0., 1.],
+            [1., 0.]])
+    """
     repeats = -(-num_frames // chroma.shape[0])
     return chroma.repeat(repeats, 1)[:num_frames]
 
 
 def null_chroma(config: ChromaConfig) -> Tensor:
-    """The chroma of no melody, `[chroma_length, num_chroma]`: C in every frame, as in training."""
+    """Return the null chroma `[chroma_length, num_chroma]`: C in every frame, as in training."""
     frames = torch.zeros(config.chroma_length, dtype=torch.int64)
     return F.one_hot(frames, config.num_chroma).to(torch.float32)

@@ -1,9 +1,9 @@
 """A function over static tensors, recorded once as a CUDA graph and replayed from then on.
 
-A step of decoding launches hundreds of small kernels, and launching them takes the CPU longer than
-running them takes the GPU; a graph launches them all at once. It replays the very same addresses, so
-the function must find and leave everything in tensors that stay where they are, and may not wait
-for the GPU. What is recorded is not run while it is recorded. Nothing here knows what a step is.
+A decoding step launches hundreds of small kernels, and the CPU takes longer to launch them than the
+GPU takes to run them; a graph launches them all at once. A graph replays fixed addresses, so the
+function must read and write tensors that are never reallocated, and must not wait for the GPU.
+Recording a function does not run it. This module knows nothing about decoding.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ logger = logging.getLogger("musicgen")
 
 
 def why_no_graphs(device: torch.device) -> str | None:
-    """A clause that tells why steps cannot be graphs on this device; None where they can."""
+    """Return a clause that says why this device cannot replay graphs, or None if it can."""
     if device.type != "cuda":
         return f"CUDA graphs are for CUDA devices and this one is {device.type}"
     if torch.version.hip is not None:
@@ -33,39 +33,40 @@ def why_no_graphs(device: torch.device) -> str | None:
 
 
 class Backend(Protocol):
-    """Runs, records and replays, for one run; CUDA's is :class:`CudaBackend`.
+    """Run, record and replay functions during one run; :class:`CudaBackend` does it for CUDA.
 
-    refused: why a recording failed in this run, after which no other is tried; None as long as none did.
+    Attributes:
+        refused: why a recording failed in this run; no other is tried after that. None until then.
     """
 
     refused: str | None
 
     def warm_up(self, function: Callable[[], None]) -> None:
-        """Run a function where it will be recorded."""
+        """Run a function on the stream that will record it."""
         ...
 
     def record(self, function: Callable[[], None]) -> Any:
-        """Record a function without running it. Whatever it raises passes through, and no recording goes on."""
+        """Record a function without running it and return the graph. An exception ends the recording and propagates."""
         ...
 
     def replay(self, graph: Any) -> None:
-        """Run what was recorded."""
+        """Run a graph."""
         ...
 
     def free(self, graph: Any) -> None:
-        """Give back what a graph holds, once nothing runs it any more."""
+        """Release a graph's memory once the device has finished running it."""
         ...
 
     def close(self) -> None:
-        """Give back what graphs shared; all of them are free by then."""
+        """Release the memory that the graphs shared. Free all of them first."""
         ...
 
 
 class CudaBackend:
-    """CUDA graphs that share one pool of memory, recorded on a side stream.
+    """CUDA graphs that share one memory pool, recorded on a side stream.
 
-    A pool lives as long as a graph that was recorded into it, and torch takes none back to life. So
-    the first graph of a run stays until `close`, and the next windows find its pool.
+    A pool exists only while some graph recorded into it exists, and torch cannot reopen a freed one.
+    The first graph of a run is therefore kept until `close`, so that later windows can share its pool.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -75,7 +76,7 @@ class CudaBackend:
         self._first: Any = None
 
     def warm_up(self, function: Callable[[], None]) -> None:
-        """Run on the side stream, so that libraries prepare what they may not prepare while recording."""
+        """Run on the side stream, so that libraries allocate the workspaces that a recording may not allocate."""
         current = torch.cuda.current_stream(self.device)
         self._stream.wait_stream(current)
         with torch.cuda.stream(self._stream):
@@ -83,7 +84,7 @@ class CudaBackend:
         current.wait_stream(self._stream)
 
     def record(self, function: Callable[[], None]) -> Any:
-        """Record on the side stream. Other threads may go on with the GPU meanwhile."""
+        """Record on the side stream. Other threads may use the GPU meanwhile."""
         graph = torch.cuda.CUDAGraph()
         options: dict[str, Any] = {} if self._first is None else {"pool": self._first.pool()}
         torch.cuda.synchronize(self.device)
@@ -101,16 +102,16 @@ class CudaBackend:
     def _abandon(self, graph: Any) -> None:
         try:
             graph.capture_end()
-        except RuntimeError as error:  # a recording that broke also fails to end, and is over all the same
-            logger.debug("Ending a broken recording: %s", error)
+        except RuntimeError as error:  # capture_end raises for a failed recording, but does end it
+            logger.debug("Ending a failed recording: %s", error)
         graph.reset()
 
     def replay(self, graph: Any) -> None:
-        """Launch on the current stream."""
+        """Launch a graph on the current stream."""
         graph.replay()
 
     def free(self, graph: Any) -> None:
-        """Free the graph once the GPU is done with it; the one that holds the pool stays until `close`."""
+        """Wait for the GPU and free the graph; the first graph holds the pool and is kept until `close`."""
         if graph is not self._first:
             torch.cuda.synchronize(self.device)
             graph.reset()
@@ -125,13 +126,13 @@ class CudaBackend:
 
 @cache
 def _side_stream(device: torch.device) -> Any:
-    """One stream for all runs: the work space that cuBLAS takes for a stream is not given back."""
+    """Return one stream for all runs, since cuBLAS never frees the workspace that it allocates per stream."""
     return torch.cuda.Stream(device)
 
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    # What Python collects in mid-recording may free something of CUDA's, which a recording does not survive.
+    # A garbage collection may free CUDA memory, and that would invalidate the recording in progress.
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -142,22 +143,31 @@ def _no_collection() -> Iterator[None]:
 
 
 class GraphedFunction:
-    """Calls a function directly at first, then records it, then replays it.
+    """Call a function directly at first, then record it, then replay the recording.
 
-    function: takes tensors, returns nothing, and leaves its results in tensors that it holds. The
-    tensors of later calls must have the shapes, dtypes and devices of the first ones; their values
-    are copied to where the recording reads them. Where recording fails, the backend's `refused`
-    tells why, and this and all other functions of the run are called directly from then on. What is
-    no RuntimeError, such as a host's interruption, passes through. Not for several threads.
+    If recording raises RuntimeError, the backend's `refused` says why, and every function of the run
+    is called directly from then on. Any other exception, such as a host's interruption, propagates.
+    Use from one thread only.
     """
 
     def __init__(self, function: Callable[..., None], backend: Backend, warm_ups: int = 1) -> None:
+        """Keep the function; nothing runs yet.
+
+        Args:
+            function: takes tensors, returns nothing, and writes its results to tensors that it holds.
+            backend: records and replays for this run.
+            warm_ups: how many calls run directly before the recording.
+        """
         self._function, self._backend, self._warm_ups = function, backend, warm_ups
         self._inputs: tuple[Tensor, ...] | None = None
         self._graph: Any = None
 
     def __call__(self, *arguments: Tensor) -> None:
-        """Do what the function does. Raises ValueError when the arguments are unlike the first ones."""
+        """Run the function on these arguments.
+
+        Raises:
+            ValueError: a shape, dtype or device differs from the first call's.
+        """
         self._check(arguments)
         if self._warm_ups and self._backend.refused is None:
             self._warm_ups -= 1
@@ -167,12 +177,13 @@ class GraphedFunction:
             self._function(*arguments)
             return
         assert self._inputs is not None
+        # The recording reads fixed addresses, so copy the new values there.
         for kept, given in zip(self._inputs, arguments, strict=True):
             kept.copy_(given)
         self._backend.replay(self._graph)
 
     def free(self) -> None:
-        """Give back what the recording holds; a further call would record anew."""
+        """Release the recording; a further call would record again."""
         if self._graph is not None:
             self._backend.free(self._graph)
         self._graph = None
@@ -186,19 +197,19 @@ class GraphedFunction:
         if found != wanted:
             told = [", ".join(f"{d} {list(s)} on {at}" for d, s, at in group) or "nothing" for group in (found, wanted)]
             raise ValueError(
-                f"a recorded function was called with {told[0]}; allowed is what it was recorded with, {told[1]}, so "
-                "record another one."
+                f"a recorded function was called with {told[0]}; allowed is a call like the recorded one, with "
+                f"{told[1]}; record another function for other arguments."
             )
 
     def _record(self) -> bool:
-        """Whether there is a recording now."""
+        """Try to record; return whether it succeeded."""
         assert self._inputs is not None
         inputs = self._inputs
         if self._backend.refused is not None:
             return False
         try:
             self._graph = self._backend.record(lambda: self._function(*inputs))
-        except RuntimeError as error:  # as all of CUDA's are
+        except RuntimeError as error:  # every CUDA error is one
             line = f"{type(error).__name__} {error}".splitlines()[0]
             self._backend.refused = f"the step could not be recorded ({line})"
             logger.warning("Decoding goes on without CUDA graphs: %s.", self._backend.refused)

@@ -2,9 +2,9 @@
 
 The engine knows neither text nor audio nor patterns. It takes a sequence whose unknown cells are
 -1, condition tensors, and two callables: one turns the logits of all row groups into the guided
-logits of the batch, one gives the noise of a step. :class:`CachedDecoder` computes each position
-once; :class:`FullDecoder` computes everything anew in every step and is the definition that the
-other must equal, token for token.
+logits of the batch, the other returns the noise of a step. :class:`CachedDecoder` computes each
+position once. :class:`FullDecoder` recomputes the whole sequence in every step; it is the
+definition, and the other must equal it token for token.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CHECK_EVERY = 50
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How codes are drawn; see :func:`sample_codes`."""
+    """Settings for drawing codes; see :func:`sample_codes`."""
 
     temperature: float
     top_k: int
@@ -35,17 +35,26 @@ class SamplingParams:
 
 
 class Decoder(Protocol):
-    """Gives the logits that predict one column."""
+    """Predict one column at a time."""
 
     def next_logits(self, sequence: Tensor, step: int) -> Tensor:
-        """Logits `[groups, B, K, card]` of column `step` of sequence `[B, K, S]`, from all columns before it."""
+        """Predict column `step` of sequence `[B, K, S]` from all columns before it: logits `[groups, B, K, card]`."""
         ...
 
 
 class CachedDecoder:
-    """Computes each position once: prefill, then one column per step. Good for one generation."""
+    """Compute each position once: prefill, then one column per step. Use a new one for each generation."""
 
     def __init__(self, lm: LMModel, conditions: Conditions, batch: int, num_steps: int, device: torch.device) -> None:
+        """Allocate the caches and project the conditions.
+
+        Args:
+            lm: the language model.
+            conditions: condition tensors of all rows.
+            batch: number of items, B.
+            num_steps: columns that the cache must hold besides the prefix.
+            device: where to compute.
+        """
         config, rows = lm.config, conditions.groups * batch
         self.lm, self.conditions, self.device = lm, conditions, device
         self.rows = Rows(conditions, device)
@@ -57,7 +66,8 @@ class CachedDecoder:
         self.columns = 0
 
     def next_logits(self, sequence: Tensor, step: int) -> Tensor:
-        """Feed the columns not seen yet, up to `step`, and return the prediction for it."""
+        """Run the columns that are not in the cache yet, up to `step`, and return the prediction for it."""
+        # [rows, n, dim]: n columns, in the prefill after the prefix
         hidden = embed_columns(self.lm, sequence[:, :, self.columns : step], self.conditions, prefill=self.columns == 0)
         first = self.caches[0].length
         last = first + hidden.shape[1]
@@ -74,14 +84,14 @@ class CachedDecoder:
 
 
 class FullDecoder:
-    """The definition: every step runs the whole prefix and sequence through the model, without a cache."""
+    """The definition: run the whole prefix and sequence through the model in every step, without a cache."""
 
     def __init__(self, lm: LMModel, conditions: Conditions, device: torch.device) -> None:
         self.lm, self.conditions, self.device = lm, conditions, device
         self.rows = Rows(conditions, device)
 
     def next_logits(self, sequence: Tensor, step: int) -> Tensor:
-        """Run all columns before `step`."""
+        """Run all columns before `step` and return the prediction for it."""
         hidden = embed_columns(self.lm, sequence[:, :, :step], self.conditions, prefill=True)
         logits = self.lm(
             hidden,
@@ -95,22 +105,22 @@ class FullDecoder:
 
 
 def cross_caches(lm: LMModel, conditions: Conditions) -> list[CrossCache] | None:
-    """Keys and values of the condition for all layers, None where there is nothing to attend to."""
+    """Project the condition to keys and values for each layer; None without a condition to attend to."""
     if conditions.cross is None or conditions.cross_mask is None:
         return None
     return lm.transformer.cross_caches(conditions.cross, conditions.cross_mask)
 
 
 def embed_columns(lm: LMModel, columns: Tensor, conditions: Conditions, *, prefill: bool) -> Tensor:
-    """Columns `[B, K, n]` as all rows see them, `[rows, n, dim]`; the prefix before them in the prefill."""
-    hidden = lm.embed(columns).repeat(conditions.groups, 1, 1)
+    """Embed columns `[B, K, n]` for all rows, `[rows, n, dim]`; the prefill puts the prefix before them."""
+    hidden = lm.embed(columns).repeat(conditions.groups, 1, 1)  # [rows, n, dim]
     if prefill and conditions.prefix is not None:
-        hidden = torch.cat([conditions.prefix, hidden], dim=1)
+        hidden = torch.cat([conditions.prefix, hidden], dim=1)  # [rows, p + n, dim]
     return hidden
 
 
 def by_group(logits: Tensor, groups: int) -> Tensor:
-    """Logits `[rows, K, 1, card]` -> `[groups, B, K, card]`."""
+    """Split the rows of logits `[rows, K, 1, card]` by group: `[groups, B, K, card]`."""
     return logits[:, :, -1].unflatten(0, (groups, -1))
 
 
@@ -124,13 +134,23 @@ def decode_sequence(
     noise: Callable[[], Tensor] | None,
     on_step: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """Fill the cells of `sequence` int64 `[B, K, S]` that are UNKNOWN, in place, and return it.
+    """Fill the UNKNOWN cells of a sequence in place, column by column.
 
-    first_step: the first column with an unknown cell; the ones before it are the prompt. guide
-    maps logits `[groups, B, K, card]` and a column to `[B, K, card]`. noise gives Exp(1) numbers
-    `[B, K, card]` for each column, filled or not; None decodes greedily. on_step is called after
-    each column with its number; what it raises ends the decoding. Raises ValueError when the
-    model's logits are not finite.
+    Args:
+        decoder: predicts each column from the ones before it.
+        sequence: int64 `[B, K, S]`.
+        first_step: the first column with an unknown cell; the columns before it are the prompt.
+        sampling: settings for drawing codes.
+        guide: maps logits `[groups, B, K, card]` and a column number to guided logits `[B, K, card]`.
+        noise: returns Exp(1) numbers `[B, K, card]`, once per column even if all its cells are known;
+            None decodes greedily.
+        on_step: called with each column's number once it is filled; an exception from it ends decoding.
+
+    Returns:
+        The same sequence, int64 `[B, K, S]`.
+
+    Raises:
+        ValueError: the model's logits are NaN or infinite, or `first_step` is 0.
     """
     require_first_column(first_step)
     finite = torch.ones((), dtype=torch.bool, device=sequence.device)
@@ -139,6 +159,7 @@ def decode_sequence(
         logits = guide(decoder.next_logits(sequence, step), step)  # [B, K, card]
         drawn = None if noise is None else noise().to(logits.device)
         sequence[:, :, step] = fill_column(sequence[:, :, step], logits, drawn, sampling, finite)
+        # Reading the flag waits for the device, so it is read every few steps only.
         if step == last or (step - first_step) % _CHECK_EVERY == 0:
             require_finite(finite)
         if on_step is not None:
@@ -152,10 +173,10 @@ def fill_column(
     """Draw the unknown cells of one column: the body that every decoding loop shares.
 
     Args:
-        column: int64 `[B, K]`, UNKNOWN where a code is to be drawn.
-        logits: guided, `[B, K, card]`.
+        column: int64 `[B, K]`, UNKNOWN where a code must be drawn.
+        logits: guided logits `[B, K, card]`.
         noise: Exp(1) numbers `[B, K, card]`, or None to take the likeliest codes.
-        sampling: how codes are drawn.
+        sampling: settings for drawing codes.
         finite: bool scalar; set to False in place where a logit is NaN or infinite.
 
     Returns:

@@ -1,12 +1,12 @@
-"""Decoding in steps that are all alike, so that one can be recorded as a CUDA graph and replayed.
+"""Decoding in identical steps, so that one step can be recorded as a CUDA graph and replayed.
 
-Nothing in a step depends on a number of Python: the column to fill is a tensor, which the step
-itself moves on; keys and values are written at a tensor's place, and attention looks at a bucket of
-the cache, masked beyond what is written. A bucket that grows by 256 places keeps early steps from
-reading an empty cache, and a piece of 30 seconds takes six graphs. Noise goes to the GPU in blocks,
-the next of which is made while the GPU is busy with one, and the GPU is waited for once a block, to
-see whether the logits are finite. The loop of `engine.py` is the definition; this one gives the
-same codes.
+No step depends on a Python number. A tensor holds the column to fill, and the step increments it;
+a tensor holds the cache position to write; attention reads a bucket of the cache, masked beyond the
+written positions. Buckets grow by 256 positions, so that early steps do not read a mostly empty
+cache, and a piece of 30 seconds takes six graphs. Noise is sent to the GPU in blocks, and the CPU
+makes the next block while the GPU works on one. The CPU waits for the GPU once a block, to check
+that the logits are finite. The loop of `engine.py` is the definition; this one returns the same
+codes.
 """
 
 from __future__ import annotations
@@ -37,17 +37,21 @@ BLOCK = 32
 
 
 def bucket_of(length: int) -> int:
-    """Places of the cache that a step looks at which is to see `length` of them."""
+    """Round a number of cache positions up to the bucket that a step reads.
+
+    >>> bucket_of(1), bucket_of(256), bucket_of(257)
+    (256, 256, 512)
+    """
     return -(-length // BUCKET) * BUCKET
 
 
 def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    # Attention makes this of a mask of booleans, anew in every layer.
+    # Attention converts a boolean mask to this form; converting it here does so once for all layers.
     return torch.zeros_like(mask, dtype=dtype).masked_fill_(~mask, float("-inf"))
 
 
 class StaticDecoder:
-    """One generation's buffers, and its step. Close it when done: it holds graphs."""
+    """The buffers of one generation, and its step. Call `close` at the end to free the graphs."""
 
     def __init__(
         self,
@@ -58,7 +62,16 @@ class StaticDecoder:
         guide: Callable[[Tensor, Tensor], Tensor],
         backend: Backend,
     ) -> None:
-        """sequence int64 `[B, K, S]`: filled in place. backend: what records steps."""
+        """Allocate the buffers.
+
+        Args:
+            lm: the language model.
+            conditions: condition tensors of all rows.
+            sequence: int64 `[B, K, S]`, filled in place.
+            sampling: settings for drawing codes.
+            guide: maps logits `[groups, B, K, card]` and a column, int64 `[1]`, to `[B, K, card]`.
+            backend: records and replays the steps.
+        """
         config, device = lm.config, sequence.device
         self.lm, self.conditions, self.sequence, self.sampling = lm, conditions, sequence, sampling
         self._guide, self._backend = guide, backend
@@ -70,6 +83,7 @@ class StaticDecoder:
             for _ in range(config.num_layers)
         ]
         self._cross = cross_caches(lm, conditions)
+        # The condition's mask is the same in every step: convert it now.
         if self._cross and self._cross[0].mask is not None:
             mask = _additive(self._cross[0].mask, lm.dtype)
             self._cross = [replace(layer, mask=mask) for layer in self._cross]
@@ -81,7 +95,7 @@ class StaticDecoder:
     def decode(
         self, first_step: int, noise: Callable[[], Tensor] | None, on_step: Callable[[int], None] | None = None
     ) -> Tensor:
-        """Fill the unknown cells from column `first_step` on, and return the sequence; as `decode_sequence` does."""
+        """Fill the unknown cells from column `first_step` on, as `decode_sequence` does, and return the sequence."""
         require_first_column(first_step)
         self._prefill(first_step)
         last = self.sequence.shape[2]
@@ -93,6 +107,7 @@ class StaticDecoder:
                 self._step_at(step)(*arguments)
                 if on_step is not None:
                     on_step(step)
+            # The GPU still runs this block: make the next block's noise before waiting for it.
             made = self._noise(noise, min(BLOCK, last - end))
             require_finite(self._finite)
         return self.sequence
@@ -104,26 +119,27 @@ class StaticDecoder:
         self._steps.clear()
 
     def _prefill(self, first_step: int) -> None:
-        """Bring the prefix, and all columns before the one that the first step feeds, into the cache."""
+        """Prefill the cache with the prefix and the columns before `first_step - 1`, which the first step runs."""
         columns = self.sequence[:, :, : first_step - 1]
-        hidden = embed_columns(self.lm, columns, self.conditions, prefill=True)
+        hidden = embed_columns(self.lm, columns, self.conditions, prefill=True)  # [rows, length, dim]
         length = hidden.shape[1]
         if length:
             positions = self._rows.positions(0, length, hidden.device)
             mask = self._rows.mask(0, length, hidden.device)
             self.lm.transformer(hidden, positions, mask, self._caches, self._cross)
         for cache in self._caches:
-            cache.place = self._column  # of no meaning yet: each step sets where it writes
+            cache.place = self._column  # ends the prefill; each step sets its own position
 
     def _step_at(self, step: int) -> Callable[..., None]:
-        """The step for a column: one for each bucket."""
+        """Return the step that fills a column; all columns of a bucket share one."""
         bucket = bucket_of(self._rows.size + step)
         if bucket not in self._steps:
             self._steps[bucket] = GraphedFunction(partial(self._step, bucket), self._backend)
         return self._steps[bucket]
 
     def _step(self, bucket: int, *noise: Tensor) -> None:
-        """Fill one column: everything is found in tensors, and left in them."""
+        """Fill one column. All numbers come from tensors and go to tensors."""
+        # Column c - 1 is run to predict column c; its key goes behind the prefix and the columns before it.
         column = self._column
         place = column + (self._rows.size - 1)
         for cache in self._caches:
@@ -139,11 +155,11 @@ class StaticDecoder:
         column.add_(1)
 
     def _noise(self, noise: Callable[[], Tensor] | None, count: int) -> list[tuple[Tensor, ...]]:
-        """The arguments of so many steps; their noise is made at once and sent in one piece."""
+        """Return the arguments of `count` steps; their noise `[count, B, K, card]` is sent to the device at once."""
         if noise is None or not count:
             return [()] * count
         first, device = noise(), self.sequence.device
-        # Pinned memory is torch's to hand out again, and it does so only when the copy out of it is over.
+        # The copy may outlive this function: torch reuses pinned memory only after copies from it are done.
         block = torch.empty(count, *first.shape, dtype=first.dtype, pin_memory=device.type == "cuda")
         block[0] = first
         for row in block[1:]:

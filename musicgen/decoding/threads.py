@@ -1,8 +1,9 @@
-"""How many threads decode on a CPU: as many as torch has, fewer where that turns out quicker.
+"""Choose how many threads decode on a CPU: as many as torch uses, or fewer if that measures faster.
 
-A step is hundreds of short parallel sections, each as slow as its slowest thread. Where other work
-wants the cores, two threads may take several times as long as one. So now and then a few steps are
-taken with half or twice as many threads, and what was quicker stays. Codes do not depend on it.
+A step is hundreds of short parallel sections, each as slow as its slowest thread. If other programs
+use the cores, two threads may take several times as long as one. A few steps are therefore timed
+now and then with half and with twice as many threads, and the fastest number is kept. Codes do not
+depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -21,20 +22,21 @@ _GAIN = 0.9
 
 
 def requested_threads() -> int | None:
-    """The number that the environment variable MUSICGEN_THREADS asks for, None without it. Raises ValueError."""
+    """Read the number of threads from the environment variable MUSICGEN_THREADS; None if it is not set.
+
+    Raises:
+        ValueError: the variable is not a number from 1 to 1024.
+    """
     text = os.environ.get(VARIABLE, "").strip()
     if not text:
         return None
     if not text.isdecimal() or not 1 <= int(text) <= 1024:
-        raise ValueError(f"{VARIABLE} is {text!r}; allowed are 1 to 1024, or nothing to let the quickest be found.")
+        raise ValueError(f"{VARIABLE} is {text!r}; allowed are 1 to 1024, or nothing to find the fastest by timing.")
     return int(text)
 
 
 class ThreadChooser:
-    """Told of every step, it tries other numbers of threads and keeps the quickest.
-
-    most: threads to begin with, and never to exceed. use: makes a number the one in force. clock: seconds.
-    """
+    """Time the steps under several numbers of threads and keep the fastest; call :meth:`step` after each."""
 
     def __init__(
         self,
@@ -42,21 +44,29 @@ class ThreadChooser:
         use: Callable[[int], None] = torch.set_num_threads,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
+        """Start with the largest number.
+
+        Args:
+            most: the first and the largest number of threads.
+            use: sets the number of threads.
+            clock: returns the time in seconds.
+        """
         self.most, self.current = most, most
         self._use, self._clock = use, clock
         self._began: float | None = None
         self._trying = most
         self._queue: list[int] = []
         self._samples: dict[int, list[float]] = {}
-        self._wait = 1  # the first step makes what later ones find made
+        self._wait = 1  # the first step also allocates and packs, so it is not timed
 
     def step(self) -> None:
-        """A step is over."""
+        """Record that a step has ended."""
         now = self._clock()
         taken = None if self._began is None else now - self._began
         self._began = now
         if self.most == 1 or taken is None:
             return
+        # Between two trials, count the pause down; at its end, queue the numbers to try.
         if self._wait:
             self._wait -= 1
             if not self._wait:
@@ -64,6 +74,7 @@ class ThreadChooser:
                 self._samples = {}
                 self._next()
             return
+        # In a trial, time a few steps of each number.
         samples = self._samples.setdefault(self._trying, [])
         samples.append(taken)
         if len(samples) == _TRIAL_STEPS:
@@ -83,9 +94,12 @@ class ThreadChooser:
 
 @contextmanager
 def chosen_threads(device: torch.device) -> Iterator[Callable[[], None]]:
-    """Yield what is to be called after every step; torch's number of threads is afterwards what it was before.
+    """Yield a function to call after every step, and restore torch's number of threads at the end.
 
-    Only a CPU has any choice. Raises ValueError where the environment asks for an impossible number.
+    On other devices than a CPU the function does nothing.
+
+    Raises:
+        ValueError: MUSICGEN_THREADS is not a number from 1 to 1024.
     """
     if device.type != "cpu":
         yield lambda: None

@@ -1,8 +1,8 @@
-"""Measures of music: is it what was asked for, does it follow the melody, is it sound at all.
+"""Measures of music: agreement with a description or a melody, and defects such as silence and clipping.
 
-Plain functions over audio `[B, L]` (mono) or codes `[B, K, T]`. Pulse, tempo, key and chroma need no
-training; instruments are told by a small probe that knows the corpus of `nano`;
-`python -m nano.measure score` prints all of them as one table.
+Plain functions of audio `[B, L]` (mono) or codes `[B, K, T]`. Pulse, tempo, key and chroma need no
+training. Instruments are recognised by a small probe in `nano`, trained on its corpus;
+`python -m nano.measure score` prints all measures as one table.
 """
 
 from .clap import Clap

@@ -1,4 +1,4 @@
-"""Embeddings and scores from CLAP (Wu et al. 2023), where the user has its weights."""
+"""Embeddings and scores from CLAP (Wu et al. 2023), for users who have its weights."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ class Clap:
 
     @torch.no_grad()
     def embed_audio(self, audio: Tensor, sample_rate: int) -> Tensor:
-        """Unit embeddings `[B, D]` of audio `[B, L]`; of longer clips only the first 10 s are heard."""
+        """Embed audio `[B, L]` as unit vectors `[B, D]`; only the first 10 s of a clip count."""
         rate = self._extractor.sampling_rate
-        # Cut here: the extractor would cut at random.
+        # Cut to the first 10 s here, since the extractor would cut at a random position.
         waves = list(resample(audio, sample_rate, rate)[:, : self._extractor.nb_max_samples].numpy())
         inputs = self._extractor(waves, sampling_rate=rate, return_tensors="pt")
         return torch.nn.functional.normalize(_pooled(self._model.get_audio_features(**inputs)), dim=-1)
 
     @torch.no_grad()
     def embed_text(self, texts: list[str]) -> Tensor:
-        """Unit embeddings `[B, D]` of descriptions."""
+        """Embed descriptions as unit vectors `[B, D]`."""
         inputs = self._tokenizer(texts, padding=True, return_tensors="pt")
         return torch.nn.functional.normalize(_pooled(self._model.get_text_features(**inputs)), dim=-1)
 
     def score(self, audio: Tensor, sample_rate: int, texts: list[str]) -> Tensor:
-        """Cosine of each clip and its description: `[B]`."""
+        """Return the cosine similarity of each clip and its description: `[B]`."""
         return (self.embed_audio(audio, sample_rate) * self.embed_text(texts)).sum(dim=-1)
 
 
 def _pooled(features: Any) -> Tensor:
-    """Newer versions of transformers wrap the embedding."""
+    """Return the embedding itself, which newer versions of transformers wrap in an output object."""
     return features if isinstance(features, Tensor) else features.pooler_output

@@ -9,7 +9,7 @@ from torch import Tensor
 def _check(embeddings: Tensor, name: str) -> None:
     if embeddings.dim() != 2 or len(embeddings) < 2:
         raise ValueError(f"{name} have shape {list(embeddings.shape)}; allowed is [N, D] with N of at least 2.")
-    # Their squares are summed in float64.
+    # The distance sums their squares in float64, which overflows from 1e154 on.
     largest = float(embeddings.double().abs().max()) if embeddings.numel() else 0.0
     if not largest < 1e150:
         raise ValueError(
@@ -19,10 +19,17 @@ def _check(embeddings: Tensor, name: str) -> None:
 
 
 def frechet_distance(embeddings: Tensor, reference: Tensor) -> float:
-    """Distance of the normal distributions fitted to `[N, D]` and `[M, D]` (Heusel et al. 2017, equation 6).
+    """Return the distance of the normal distributions fitted to two sets (Heusel et al. 2017, equation 6).
 
-    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)). Few clips make it too large: compare only figures
-    with the same N. For music it is called FAD (Kilgour et al. 2019).
+    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)). A small set makes the distance too large, so compare
+    only figures with the same N. In music the distance is known as FAD (Kilgour et al. 2019).
+
+    Args:
+        embeddings: `[N, D]`.
+        reference: `[M, D]`.
+
+    Raises:
+        ValueError: a set has fewer than 2 embeddings or numbers that overflow, or the widths differ.
     """
     _check(embeddings, "embeddings")
     _check(reference, "the reference's embeddings")

@@ -1,4 +1,4 @@
-"""95 % intervals of measured figures: Wilson's for shares, the bootstrap's for means and medians."""
+"""95 % intervals of measured figures: Wilson's for shares, bootstrap intervals for means and medians."""
 
 from __future__ import annotations
 
@@ -9,7 +9,12 @@ import torch
 
 
 def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
-    """Interval of a probability of which `successes` of `trials` were seen (Wilson 1927)."""
+    """Return the interval of a probability from the number of successes in some trials (Wilson 1927).
+
+    >>> low, high = wilson_interval(8, 10)
+    >>> round(low, 2), round(high, 2)
+    (0.49, 0.94)
+    """
     if trials < 1 or not 0 <= successes <= trials:
         raise ValueError(f"{successes} successes of {trials} trials; there must be a trial, and no more successes.")
     share = successes / trials
@@ -22,7 +27,17 @@ def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float
 def bootstrap_interval(
     values: Sequence[float], *, median: bool = False, draws: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Interval of the mean, or median, of values: percentiles of resampled ones (Efron 1979)."""
+    """Return the interval of the mean or median of some values by resampling them (percentiles, Efron 1979).
+
+    Args:
+        values: at least one number.
+        median: take the median; the mean otherwise.
+        draws: number of resampled sets.
+        seed: seed of the resampling.
+
+    Raises:
+        ValueError: there are no values.
+    """
     if not values:
         raise ValueError("there are no values to take an interval of; give at least one.")
     data = torch.tensor(values, dtype=torch.float64)

@@ -1,7 +1,7 @@
-"""Measures of rhythm: how steady the pulse is, and which of a few tempi it has.
+"""Measures of rhythm: how steady the pulse is, and which of several given tempi fits best.
 
-Both read the autocorrelation of the onset envelope (Tzanetakis and Cook 2002 call its picture a
-beat histogram). Nothing is trained.
+Both use the autocorrelation of the onset envelope (a beat histogram in Tzanetakis and Cook 2002).
+They need no training.
 """
 
 from __future__ import annotations
@@ -19,7 +19,10 @@ ENVELOPE_RATE = 100
 
 
 def log_mel(audio: Tensor, sample_rate: int, num_mels: int = 40) -> Tensor:
-    """Log mel spectrogram `[B, num_mels, F]` of audio `[B, L]`, 100 frames a second, in nepers above -80 dB."""
+    """Compute the log mel spectrogram `[B, num_mels, F]` of audio `[B, L]`.
+
+    100 frames a second, in nepers relative to a full-scale sine; all below -80 dB counts as -80 dB.
+    """
     hop = sample_rate // ENVELOPE_RATE
     n_fft = 1 << (3 * hop).bit_length()
     window = torch.hann_window(n_fft)
@@ -29,22 +32,25 @@ def log_mel(audio: Tensor, sample_rate: int, num_mels: int = 40) -> Tensor:
 
 
 def onset_envelope(audio: Tensor, sample_rate: int) -> Tensor:
-    """How much louder the bands of audio `[B, L]` grow at each moment: `[B, F]`, 100 frames a second."""
+    """Compute the mean rise of the mel bands of audio `[B, L]` in each frame: `[B, F]`, 100 frames a second."""
     mel = log_mel(audio, sample_rate)
     return (mel[..., 2:] - mel[..., :-2]).clamp_min(0.0).mean(dim=1)
 
 
 def onset_autocorrelation(audio: Tensor, sample_rate: int, max_seconds: float = 3.3) -> Tensor:
-    """Likeness of the onset envelope to itself after each delay: `[B, lags]`, 0.01 s a lag, 1 = the same.
+    """Correlate the onset envelope with itself after each delay: `[B, lags]`, 0.01 s a lag, 1 = equal.
 
-    The envelope is compared without its mean, over what both have in common.
+    The envelope's mean is removed, and each lag is normalised by the energy of the two stretches that
+    overlap at this lag.
     """
-    envelope = onset_envelope(audio, sample_rate)
+    envelope = onset_envelope(audio, sample_rate)  # [B, F]
     envelope = envelope - envelope.mean(dim=-1, keepdim=True)
+    # Autocorrelation by way of the power spectrum, padded so that it does not wrap around.
     frames = envelope.shape[-1]
     size = 1 << (2 * frames - 1).bit_length()
     spectrum = torch.fft.rfft(envelope, size)
     shared = torch.fft.irfft(spectrum.abs().pow(2), size)[..., :frames]
+    # Energy of the first F - lag frames and of the last F - lag frames.
     energy = envelope.pow(2).cumsum(dim=-1)
     lags = min(round(max_seconds * ENVELOPE_RATE) + 1, frames - 1)
     head = energy.flip(-1)[..., :lags]
@@ -53,19 +59,19 @@ def onset_autocorrelation(audio: Tensor, sample_rate: int, max_seconds: float = 
 
 
 def pulse_strength(audio: Tensor, sample_rate: int) -> Tensor:
-    """The highest autocorrelation of onsets between 0.3 and 1 s, for each row of audio `[B, L]`.
+    """Return the highest autocorrelation of onsets at delays from 0.3 to 1 s: audio `[B, L]` -> `[B]`.
 
-    Music with a beat has one delay in that range at which it repeats; noise has none.
+    Music with a beat repeats after some delay in this range; noise does not.
     """
     curve = onset_autocorrelation(audio, sample_rate, 1.0)
     return curve[..., round(0.3 * ENVELOPE_RATE) :].amax(dim=-1)
 
 
 def tempo_of(audio: Tensor, sample_rate: int, tempi: Sequence[float]) -> Tensor:
-    """Which of the tempi (beats per minute) audio `[B, L]` has: indices `[B]`.
+    """Return the index of the tempo, in beats per minute, that fits audio `[B, L]` best: int64 `[B]`.
 
-    A tempo's score is the autocorrelation at 1 to 4 of its beats, less that a quarter beat off;
-    half and double tempo count as others.
+    A tempo's score is the autocorrelation after 1 to 4 of its beats, minus the autocorrelation a
+    quarter beat before and after the first one. Half and double tempo are different tempi.
     """
     curve = onset_autocorrelation(audio, sample_rate)
     scores = torch.stack([_tempo_score(curve, 60.0 * ENVELOPE_RATE / tempo) for tempo in tempi], dim=-1)

@@ -1,4 +1,4 @@
-"""Measures of sound and codes as such: likeness of waves and spectra, silence, clipping, stuck codes, perplexity."""
+"""Measures of plain sound and codes: distances of waves and spectra, silence, clipping, stuck codes, perplexity."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..audio import mel_filter_bank
 
 
 def is_silent(audio: Tensor, threshold_db: float = -50.0) -> Tensor:
-    """Whether the RMS of each row of audio `[..., L]` is below a level in dB of full scale: bool `[...]`."""
+    """Return whether the RMS of each row of audio `[..., L]` is below a level in dB of full scale: bool `[...]`."""
     return audio.pow(2).mean(dim=-1) < 10 ** (threshold_db / 10)
 
 
@@ -19,14 +19,21 @@ def samples_beyond_full_scale(audio: Tensor) -> Tensor:
 
 
 def is_clipped(audio: Tensor, share: float = 1e-3) -> Tensor:
-    """Whether a row of audio `[..., L]` goes beyond full scale, or stays at it in more than a share of its samples,
-    as a file does that was clipped when it was saved: bool `[...]`."""
+    """Return whether each row of audio `[..., L]` is or was clipped: bool `[...]`.
+
+    A row is clipped if a sample is beyond full scale, or if more than `share` of its samples are at
+    full scale, as in a file that was clipped when it was saved.
+    """
     at_full_scale = (audio.abs() >= 0.999).float().mean(dim=-1)
     return (samples_beyond_full_scale(audio) > 0) | (at_full_scale > share)
 
 
 def is_stuck(codes: Tensor, frames: int = 50) -> Tensor:
-    """Whether codes `[B, K, T]` ever repeat one frame, in all codebooks, for that many frames: bool `[B]`."""
+    """Return whether codes `[B, K, T]` repeat one frame, in all codebooks, `frames` times in a row: bool `[B]`.
+
+    >>> is_stuck(torch.tensor([[[1, 2, 2, 2]], [[1, 2, 1, 2]]]), frames=3)
+    tensor([ True, False])
+    """
     same = (codes[..., 1:] == codes[..., :-1]).all(dim=1)
     if same.shape[-1] < frames - 1:
         return torch.zeros(codes.shape[0], dtype=torch.bool)
@@ -34,7 +41,11 @@ def is_stuck(codes: Tensor, frames: int = 50) -> Tensor:
 
 
 def codebook_perplexity(codes: Tensor, card: int) -> Tensor:
-    """How many entries of each codebook codes `[N, K, T]` use as if evenly, the exponent of the entropy: `[K]`."""
+    """Return the exponential of the entropy of codes `[N, K, T]` per codebook: `[K]`, `card` if used evenly.
+
+    >>> codebook_perplexity(torch.tensor([[[0, 1, 2, 3], [0, 0, 0, 0]]]), card=4)
+    tensor([4., 1.])
+    """
     rows = codes.transpose(0, 1).flatten(1)
     counts = torch.stack([torch.bincount(row, minlength=card) for row in rows]).double()
     share = counts / counts.sum(dim=-1, keepdim=True)
@@ -42,7 +53,7 @@ def codebook_perplexity(codes: Tensor, card: int) -> Tensor:
 
 
 def si_snr(output: Tensor, target: Tensor) -> Tensor:
-    """Scale-invariant signal-to-noise ratio in dB of audio `[B, L]`, one number per row."""
+    """Return the scale-invariant signal-to-noise ratio in dB of audio `[B, L]` to a target `[B, L]`: `[B]`."""
     output = output - output.mean(dim=-1, keepdim=True)
     target = target - target.mean(dim=-1, keepdim=True)
     scale = (output * target).sum(-1, keepdim=True) / target.pow(2).sum(-1, keepdim=True).clamp_min(1e-9)
@@ -52,9 +63,9 @@ def si_snr(output: Tensor, target: Tensor) -> Tensor:
 
 
 def mel_distance(output: Tensor, target: Tensor, sample_rate: int) -> Tensor:
-    """Mean absolute difference in dB of 64-band mel spectrograms of audio `[B, L]`, one number per row.
+    """Return the mean absolute difference in dB of the 64-band mel spectrograms of audio `[B, L]`: `[B]`.
 
-    Windows of 1024 samples, a quarter apart; a full-scale sine is 0 dB, and all below -80 dB counts as -80 dB.
+    Windows of 1024 samples every 256; a full-scale sine is 0 dB, and all below -80 dB counts as -80 dB.
     """
     bank = mel_filter_bank(sample_rate, 1024, 64).to(output.device)
     window = torch.hann_window(1024, device=output.device)

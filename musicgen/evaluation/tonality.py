@@ -1,4 +1,4 @@
-"""Measures of pitch: chroma, likeness to a melody, energy inside a key, and the key itself."""
+"""Measures of pitch: chroma, agreement with a melody, energy inside a key, and the key itself."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from ..conditioning.melody import chroma_filter_bank
 from ..config import ChromaConfig
 
 SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
-# Weights of the scale's degrees: home first, then fifth and third (a plain form of Krumhansl's profiles).
+# Weights of the scale's degrees, first to seventh: a plain form of Krumhansl's profiles.
 _DEGREE_WEIGHTS = (1.0, 0.35, 0.7, 0.45, 0.8, 0.4, 0.35)
 
 
 def _spectrogram(audio: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
-    """Power `[B, bins, F]` over windows of about a quarter of a second, and the frequency of each bin."""
+    """Return the power `[B, bins, F]` in windows of about a quarter of a second, and each bin's frequency in Hz."""
     n_fft = 1 << round(math.log2(sample_rate * 0.25))
     window = torch.hann_window(n_fft)
     spectrum = torch.stft(audio, n_fft, n_fft // 4, window=window, return_complex=True, pad_mode="constant")
@@ -26,9 +26,9 @@ def _spectrogram(audio: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
 
 
 def chromagram(audio: Tensor, sample_rate: int) -> Tensor:
-    """Energy of the 12 pitch classes, C first: `[B, F, 12]` of audio `[B, L]`, about 16 frames a second.
+    """Compute the energy of the 12 pitch classes, C first: audio `[B, L]` -> `[B, F, 12]`, about 16 frames a second.
 
-    The filters are those of the melody condition, over windows of about a quarter of a second.
+    The filters are the same as for the melody condition, in windows of about a quarter of a second.
     """
     power, _ = _spectrogram(audio, sample_rate)
     n_fft = 2 * (power.shape[1] - 1)
@@ -37,9 +37,9 @@ def chromagram(audio: Tensor, sample_rate: int) -> Tensor:
 
 
 def chroma_similarity(audio: Tensor, other: Tensor, sample_rate: int) -> Tensor:
-    """Mean cosine of the chroma of audio `[B, L]` and of another `[B, L]`, frame by frame: `[B]`.
+    """Return the mean cosine similarity of the chroma of two recordings `[B, L]`, frame by frame: `[B]`.
 
-    Copet et al. 2023, section 4, for continuous chroma. Frames where the other is silent do not count.
+    Copet et al. 2023, section 4, for continuous chroma. Frames in which `other` is silent do not count.
     """
     length = min(audio.shape[-1], other.shape[-1])
     ours, theirs = (chromagram(each[..., :length], sample_rate) for each in (audio, other))
@@ -50,17 +50,17 @@ def chroma_similarity(audio: Tensor, other: Tensor, sample_rate: int) -> Tensor:
 
 
 def chroma_agreement(audio: Tensor, other: Tensor, sample_rate: int) -> Tensor:
-    """Share of frames in which both have the same strongest pitch class: `[B]`."""
+    """Return the share of frames in which two recordings `[B, L]` have the same strongest pitch class: `[B]`."""
     length = min(audio.shape[-1], other.shape[-1])
     ours, theirs = (chromagram(each[..., :length], sample_rate).argmax(dim=-1) for each in (audio, other))
     return (ours == theirs).float().mean(dim=-1)
 
 
 def pitch_classes(audio: Tensor, sample_rate: int) -> Tensor:
-    """The share of each pitch class in the sound of audio `[B, L]`: `[B, 12]`, sums to 1; even where silent.
+    """Return the share of each pitch class in the energy of audio `[B, L]`: `[B, 12]`, 1/12 each for silence.
 
-    Unlike the chromagram it does not smear: the energy of spectral peaks between 100 and 1000 Hz
-    goes to the nearest semitone alone, which leaves out most of what drums are made of.
+    Only spectral peaks between 100 and 1000 Hz count, each for the nearest semitone alone. This
+    leaves out most of the energy of drums, and unlike the chromagram it does not blur neighbours.
     """
     power, hertz = _spectrogram(audio, sample_rate)
     peaks = power * (F.max_pool1d(power.transpose(1, 2), 3, 1, 1).transpose(1, 2) == power)
@@ -71,7 +71,11 @@ def pitch_classes(audio: Tensor, sample_rate: int) -> Tensor:
 
 
 def share_in_key(profile: Tensor, keys: Sequence[int], modes: Sequence[str]) -> Tensor:
-    """Share of pitch classes `[B, 12]` that lies in the scale of each row's key (0 = C): `[B]`."""
+    """Return the share of pitch classes `[B, 12]` in the scale of each row's key (0 = C): `[B]`.
+
+    >>> share_in_key(torch.full((1, 12), 1 / 12), keys=[0], modes=["major"])
+    tensor([0.5833])
+    """
     inside = torch.zeros_like(profile)
     for row, (key, mode) in enumerate(zip(keys, modes, strict=True)):
         inside[row, [(key + step) % 12 for step in SCALES[mode]]] = 1.0
@@ -79,17 +83,17 @@ def share_in_key(profile: Tensor, keys: Sequence[int], modes: Sequence[str]) -> 
 
 
 def in_key_energy(audio: Tensor, sample_rate: int, keys: Sequence[int], modes: Sequence[str]) -> Tensor:
-    """Share of the sound of audio `[B, L]` that lies in the scale of each row's key: `[B]`.
+    """Return the share of the energy of audio `[B, L]` in the scale of each row's key: `[B]`.
 
-    7 of 12 pitch classes are in a scale, so that a random key gives 0.58.
+    A scale has 7 of the 12 pitch classes, so evenly spread energy gives 0.58.
     """
     return share_in_key(pitch_classes(audio, sample_rate), keys, modes)
 
 
 def key_of(audio: Tensor, sample_rate: int) -> list[tuple[int, str]]:
-    """The likeliest key of each row of audio `[B, L]`: pitch class of home (0 = C) and mode.
+    """Return the likeliest key of each row of audio `[B, L]`: pitch class of the tonic (0 = C) and mode.
 
-    Relative keys share their scale, and differ only in which notes are heard most.
+    Relative keys share one scale and differ only in the weights of its notes.
     """
     names = [(key, mode) for mode in SCALES for key in range(12)]
     templates = torch.zeros(len(names), 12)

@@ -1,7 +1,7 @@
-"""Generation: a request becomes codes. Windows, seeds, progress and cancel.
+"""Generation: sample the codes of a request. Windows, seeds, progress and cancelling.
 
-:func:`generate` is the whole of section 2 and 3 of Copet et al. 2023 at inference: lay the
-unknown codes out by a pattern, fuse the conditions, decode window after window.
+:func:`generate` implements sections 2 and 3 of Copet et al. 2023 at inference: lay the unknown codes
+out by a pattern, fuse the conditions, decode window after window.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ Noise = Callable[[], Tensor]
 
 @dataclass(frozen=True)
 class StepProgress:
-    """Given to on_step after every step: step `step` of `total` is done (both over all windows)."""
+    """The argument of on_step: step `step` of `total` is done, both counted over all windows."""
 
     step: int
     total: int
     codes: Callable[[], Tensor] = field(repr=False)
-    """Makes a copy of the piece so far: int64 `[B, K, T]` on the CPU, -1 where unknown."""
+    """Returns a copy of the piece so far: int64 `[B, K, T]` on the CPU, -1 for unknown codes."""
 
 
 OnStep = Callable[[StepProgress], None]
@@ -64,16 +64,14 @@ def generate(
     Args:
         lm: the language model.
         config: the model's numbers.
-        request: what to sample.
-        on_step: called after every step; an exception from it passes through, and nothing of the
-            request is left behind.
-        device: where to compute: where the weights are, or where the host moves them.
-        noise: gives each step's Exp(1) numbers `[B, K, card]`. By default item i draws from a
-            generator of its own, seeded with `params.seed + i`, and is the same as when it is
-            sampled alone.
+        request: the conditions, prompt and numbers to sample from.
+        on_step: called after every step; an exception from it propagates and ends the request.
+        device: where to compute: the weights' device, or the device that the host moves them to.
+        noise: returns each step's Exp(1) numbers `[B, K, card]`. By default item i draws from its
+            own generator, seeded with `params.seed + i`, and equals the same item sampled alone.
         slow: decode by the definition, without a cache.
-        use_cuda_graphs: record steps as CUDA graphs; None records where that is possible. They are
-            freed before this returns, and the codes are the same with and without.
+        use_cuda_graphs: record steps as CUDA graphs; None records them if the device can. They are
+            freed before this returns, and the codes are the same with and without them.
 
     Returns:
         Codes int64 `[B, K, T]` on the CPU; the prompt's codes come first.
@@ -82,17 +80,20 @@ def generate(
         ValueError: a number is out of range, the request does not fit the model, or the model's
             logits are not finite.
     """
+    # Lay out the piece `[B, K, T]`: the prompt's codes, then unknown ones.
     request = request.checked(config)
     device, windows = torch.device(device), request.windows(config)
     num_frames = windows[-1].first + windows[-1].num_frames
     codes = torch.full((request.batch_size, config.num_codebooks, num_frames), UNKNOWN)
     if request.prompt is not None:
         codes[:, :, : request.prompt_frames] = request.prompt.cpu()
+    # Decode all items side by side, or in half precision the items with equal rows.
     parts = [list(range(request.batch_size))]
     if lm.dtype != torch.float32 and noise is None:
         parts = _equal_rows(request, config)
     counts = request.step_counts(config) * len(parts)
     recorder = _graphs(device, False if slow else use_cuda_graphs)
+    # Fill the piece part by part, window after window.
     with chosen_threads(device) as after_step, recorder as graphs:
         for index, items in enumerate(parts):
             part = _Part(
@@ -114,7 +115,7 @@ def generate(
 
 @dataclass(frozen=True)
 class _Reporter:
-    """Counts the steps of one window into those of the whole request, and passes them on."""
+    """Report the steps of one window as steps of the whole request."""
 
     done: int
     total: int
@@ -122,7 +123,7 @@ class _Reporter:
     on_step: OnStep | None
 
     def __call__(self, step: int, codes: Callable[[], Tensor]) -> None:
-        """Report the window's step number `step`, the first being 1."""
+        """Report step `step` of the window, counted from 1."""
         self.after_step()
         if self.on_step is not None:
             self.on_step(StepProgress(self.done + step, self.total, codes))
@@ -130,7 +131,7 @@ class _Reporter:
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """Some items of a request, decoded side by side: the codes are those of all items, `[B, K, T]`."""
+    """Some items of a request, decoded side by side. `codes` `[B, K, T]` holds all items of the request."""
 
     lm: LMModel
     config: ModelConfig
@@ -143,11 +144,11 @@ class _Part:
     slow: bool
 
     def fill_window(self, window: Window, report: _Reporter) -> None:
-        """Decode one window's unknown codes of these items into `codes`, in place."""
+        """Decode these items' unknown codes in one window into `codes`, in place."""
         params = self.request.params
         pattern = self.request.pattern(self.config, window.num_frames)
         items, span = torch.tensor(self.items), slice(window.first, window.first + window.num_frames)
-        # [items, K, S]: the window's codes in the order in which they are decoded
+        # [items, K, S]: the window's codes, laid out by the pattern
         sequence = pattern.build_sequence(self.codes[items, :, span], self.config.lm.special_token_id).to(self.device)
         first_step = pattern.first_step(window.prompt_frames)
 
@@ -155,8 +156,7 @@ class _Part:
             self.codes[items, :, span] = pattern.revert_sequence(sequence).cpu()
             return self.codes.clone()
 
-        # The share of the generated time at which each cell stands. Known codes and empty cells have no
-        # time of their own.
+        # [K, S]: the time of each cell in the generated piece, 0 to 1. Codes of the prompt and empty cells get 0.
         known, total = self.request.prompt_frames, self.codes.shape[2]
         shares = ((pattern.frames + window.first - known) / (total - known)).clamp(0.0, 1.0)
         guide = guidance(self.request.branches(self.config), shares, params, self.device)
@@ -173,7 +173,7 @@ class _Part:
         guide: Callable[[Tensor, int | Tensor], Tensor],
         on_step: Callable[[int], None],
     ) -> None:
-        """Fill the sequence `[items, K, S]` in place, by the definition, with a cache, or in recorded steps."""
+        """Fill the sequence `[items, K, S]` in place: by the definition, with a cache, or in recorded steps."""
         params = self.request.params
         sampling = SamplingParams(params.temperature, params.top_k, params.top_p)
         if self.graphs is None:
@@ -202,7 +202,7 @@ class _Part:
         )
 
     def _leads(self, window: Window) -> list[Lead]:
-        """Return the leads of a window: within one window they are as given, in a long piece they go on."""
+        """Return the leads of a window: the given ones for a single window, the window's part of a longer piece."""
         leads, windows = self.request.leads(self.config), self.request.windows(self.config)
         if len(windows) == 1 and not window.first:
             return leads
@@ -212,8 +212,8 @@ class _Part:
 def _equal_rows(request: Request, config: ModelConfig) -> list[list[int]]:
     """Group batch items by the lengths of their texts and leads.
 
-    In half precision a row's rounding depends on the padding beside it, and rounding is coarse
-    enough there to change codes. Rows of equal length need none.
+    Rows of equal length need no padding. In half precision padding changes the rounding of a row's
+    results, by enough to change codes.
     """
     groups, leads = request.branches(config).groups, request.leads(config)
     parts: dict[tuple[int, ...], list[int]] = {}
@@ -225,7 +225,7 @@ def _equal_rows(request: Request, config: ModelConfig) -> list[list[int]]:
 
 
 def _seeded_noise(params: GenerationParams, items: Sequence[int], config: ModelConfig) -> Noise | None:
-    """Make the noise of some batch items, each from a generator of its own."""
+    """Return a function that draws the noise of these items, each from its own generator."""
     if not params.use_sampling or params.temperature == 0.0:
         return None
     generators = [torch.Generator().manual_seed(_mix_bits(params.seed + item)) for item in items]
@@ -233,13 +233,13 @@ def _seeded_noise(params: GenerationParams, items: Sequence[int], config: ModelC
 
 
 def _mix_bits(seed: int) -> int:
-    """Hash a seed: torch's CPU generator reads only 32 bits of it, and all 64 of ours must reach them."""
+    """Hash a 64-bit seed to 32 bits, since torch's CPU generator reads only the low 32 bits of a seed."""
     digest = hashlib.sha256((seed % 2**64).to_bytes(8, "little")).digest()
     return int.from_bytes(digest[:4], "little")
 
 
 def _graphs(device: torch.device, wanted: bool | None) -> AbstractContextManager[Backend | None]:
-    """Return the backend that records one run's steps, or runs them; None for the engine's own loop."""
+    """Return the backend that records one run's steps, or runs them directly; None for the engine's own loop."""
     reason = why_no_graphs(device)
     if wanted and reason is not None:
         raise ValueError(
@@ -247,7 +247,7 @@ def _graphs(device: torch.device, wanted: bool | None) -> AbstractContextManager
         )
     if reason is not None and device.type != "cuda":
         return nullcontext()
-    # Without graphs the steps are the same, one kernel after the other: so are the codes, in half precision too.
+    # Without graphs a GPU runs the same static steps directly, so that codes are equal in half precision too.
     backend = CudaBackend(device)
     backend.refused = reason if wanted is not False else "they are turned off"
     return closing(backend)

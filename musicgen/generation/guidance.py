@@ -1,4 +1,4 @@
-"""Guidance: which conditions one request is decoded under, and how their logits become one prediction.
+"""Guidance: choose the condition groups of a request, and combine their logits into one prediction.
 
 Classifier-free guidance (Ho and Salimans 2022) with conditions that have a strength and a time, and
 the double guidance of MusicGen's style models (Rouard et al. 2024).
@@ -27,7 +27,7 @@ def guide(conditional: Tensor, unconditional: Tensor, cfg_coef: float) -> Tensor
 
 @dataclass(frozen=True)
 class Branches:
-    """The condition groups of one request, in row order: positives, the lead alone, negatives, the null one."""
+    """The condition groups of one request, in row order: positives, the lead alone, negatives, the null condition."""
 
     positive: tuple[TextCondition, ...]
     negative: tuple[TextCondition, ...]
@@ -36,13 +36,13 @@ class Branches:
 
     @property
     def groups(self) -> list[TextCondition | None]:
-        """A condition per group, None where there is no text."""
+        """One condition per group, None for a group without text."""
         alone = [None] * self.with_lead_alone
         return [*self.positive, *alone, *self.negative, *[None] * self.with_null]
 
     @property
     def led(self) -> list[bool]:
-        """Which groups get the item's lead, and not its null rows."""
+        """Per group, True if its rows get the item's lead, False if they get the null rows of the lead."""
         count = len(self.positive) + self.with_lead_alone
         return [index < count for index in range(len(self.groups))]
 
@@ -53,13 +53,23 @@ def plan_branches(
     params: GenerationParams,
     leads: Sequence[Lead] = (),
 ) -> Branches:
-    """Choose the groups that are worth decoding: without guidance, or against itself, one branch is enough."""
+    """Choose the groups to decode; a group that would not change the prediction is left out.
+
+    Args:
+        positive: conditions to guide towards; at least one.
+        negative: conditions to guide away from; none for the null condition.
+        params: the request's cfg_coef and cfg_coef_beta.
+        leads: one per item, for models that prepend their conditions.
+
+    Raises:
+        ValueError: no positive condition was given.
+    """
     if not positive:
         raise ValueError("no condition was given; give at least one, an empty description for none.")
     led = any(not lead.is_null for lead in leads)
     no_text = all(not bool(c.mask.any()) for c in positive)
     gaps = any(c.has_gaps for c in positive)
-    # Such a lead goes on where no description acts.
+    # A lead that acts alone needs a group of its own for gaps between descriptions and for double guidance.
     alone = led and any(lead.acts_alone for lead in leads)
     alone = alone and (gaps or not (no_text or params.cfg_coef_beta in (None, 1.0)))
     gaps = gaps and not alone
@@ -70,12 +80,12 @@ def plan_branches(
 
 
 class _Mixer:
-    """One prediction out of the logits of several conditions, weighted by their strength, each in its time."""
+    """Average the logits of several conditions, weighted by strength; each counts only in its own time."""
 
     def __init__(self, conditions: Sequence[TextCondition], shares: Tensor, device: torch.device) -> None:
-        """shares `[K, S]`: the share of the generated time that each cell stands at, 0 to 1."""
+        """Compute the weights `[G, K, S]`; shares `[K, S]`: time of each cell in the generated piece, 0 to 1."""
         weights = [
-            # The end belongs to the next condition, but for the very end of the piece.
+            # A condition ends before its `end`, where the next one starts, except at the end of the piece.
             max(c.strength, 0.0) * ((shares >= c.start) & ((shares < c.end) | (c.end >= 1.0)))
             for c in conditions
         ]
@@ -83,10 +93,10 @@ class _Mixer:
         self.weights = torch.stack(weights).to(device)
 
     def __call__(self, logits: Tensor, step: int | Tensor, fallback: Tensor | None) -> Tensor:
-        """Logits `[G, B, K, card]` -> `[B, K, card]`; the fallback where no condition acts."""
+        """Average logits `[G, B, K, card]` to `[B, K, card]`; `fallback` replaces cells where no condition acts."""
         if self.single:
             return logits[0]
-        # A number would have to go to the device for the same selection, and be waited for.
+        # Select by a tensor on the device, since a Python number would make the CPU wait for the GPU: [G, K]
         weights = self.weights.index_select(2, step)[..., 0] if isinstance(step, Tensor) else self.weights[:, :, step]
         total = weights.sum(dim=0)
         shares = weights / total.clamp_min(1e-12)
@@ -97,13 +107,21 @@ class _Mixer:
 def guidance(
     branches: Branches, shares: Tensor, params: GenerationParams, device: torch.device
 ) -> Callable[[Tensor, int | Tensor], Tensor]:
-    """How the groups' logits `[groups, B, K, card]` of a step become one prediction `[B, K, card]`.
+    """Return the function that combines the groups' logits of one step into one prediction.
 
-    shares `[K, S]`: the share of the generated time that each cell stands at, 0 to 1. The step is a
-    number, or a tensor `[1]`.
-    Conditions are switched on and off by time without a break in their key caches, since every
-    group has seen the same codes. Double guidance guides twice: the description away from the
-    style alone, and what comes of it away from the null condition.
+    The caches of all groups hold the same codes, so a condition may start or end at any step. Double
+    guidance applies twice: first it guides the description away from the style alone, then the
+    result away from the null condition.
+
+    Args:
+        branches: the condition groups.
+        shares: time of each cell in the generated piece, 0 to 1, `[K, S]`.
+        params: the request's cfg_coef and cfg_coef_beta.
+        device: where the logits are.
+
+    Returns:
+        A function of logits `[groups, B, K, card]` and a step, a number or an int64 tensor `[1]`,
+        to guided logits `[B, K, card]`.
     """
     first = len(branches.positive)
     second = first + branches.with_lead_alone

@@ -1,4 +1,4 @@
-"""How much memory a request takes beside the weights."""
+"""Estimate the memory that a request takes besides the weights."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def memory_required(
 ) -> int:
     """Estimate the bytes of one generation.
 
-    Counted are the key and value cache, the condition's keys and values, the activations of the
-    prefill or of one step, and the float32 logits with all that sampling makes of them and its noise.
+    The sum counts the key and value cache, the condition's keys and values, the activations of the
+    prefill or of one step, and the float32 logits with sampling's copies of them and its noise.
 
     Args:
         lm: the language model's numbers.
@@ -37,8 +37,8 @@ def memory_required(
     kv = 2 * lm.num_layers * rows * bucket_of(steps + prefix) * lm.dim * itemsize
     cross = 2 * lm.num_layers * rows * num_text_tokens * lm.dim * itemsize if lm.cross_attention else 0
     prefill = prefix + known_steps + 1
-    # At its fullest a layer holds its input, the normed one, queries, keys, values, and the FFN's inside twice.
+    # At its peak a layer holds its input, the normed input, queries, keys, values, and the FFN's inside twice.
     activations = rows * prefill * (7 * lm.dim + 2 * lm.ffn_dim) * itemsize
-    # One block of noise is being used while the next one arrives.
+    # Two blocks of noise exist at once: one in use, and the next one on its way to the device.
     logits = (rows + (6 + 2 * BLOCK) * batch_size) * lm.num_codebooks * lm.card * 4
     return kv + cross + activations + logits

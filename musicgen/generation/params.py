@@ -1,4 +1,4 @@
-"""The numbers of one request, checked when they are set. Nothing here computes."""
+"""The numbers of one request, checked when they are set. This module computes nothing."""
 
 from __future__ import annotations
 
@@ -8,17 +8,23 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class GenerationParams:
-    """One request. The defaults are those of Copet et al. 2023, section 4.
+    """The numbers of one request. The defaults are those of Copet et al. 2023, section 4.
 
-    duration: seconds of total output, a prompt included. cfg_coef: guidance, 1 turns it off.
-    top_p > 0 takes the place of top_k; top_k 0 keeps every code. use_sampling False or
-    temperature 0 takes the likeliest code. seed: item i of a batch draws from seed + i.
-    pattern: a name of `PATTERN_NAMES`; None means the checkpoint's own. window and
-    extend_stride, in seconds: pieces longer than the window are sampled window after window,
-    each moved on by extend_stride and continuing what the two share; None means the checkpoint's
-    own window (30 s for the released models), moved on by the checkpoint's own share of it (3/5).
-    cfg_coef_beta: with a style, how much more the description weighs than the style alone (double
-    guidance of Rouard et al. 2024, typically 5); None or 1 guides by both together.
+    Attributes:
+        duration: length of the output in seconds, including a prompt.
+        cfg_coef: strength of classifier-free guidance; 1 turns it off.
+        temperature: divides the logits; 0 takes the likeliest code.
+        top_k: draw from the k likeliest codes; 0 keeps every code.
+        top_p: draw from the likeliest codes up to this share, 0 to 1; above 0 it replaces top_k.
+        use_sampling: False takes the likeliest code.
+        seed: item i of a batch draws from seed + i.
+        pattern: one of `PATTERN_NAMES`; None for the checkpoint's own.
+        window: seconds sampled at a time; a longer piece is sampled window after window. None for
+            the checkpoint's own, 30 s for the released models.
+        extend_stride: seconds from the start of one window to the start of the next, which continues
+            the part that both share. None for the checkpoint's own share of the window, 3/5.
+        cfg_coef_beta: with a style, how much more the description weighs than the style alone, in
+            the double guidance of Rouard et al. 2024 (typically 5); None or 1 guides by both at once.
     """
 
     duration: float
@@ -34,7 +40,7 @@ class GenerationParams:
     cfg_coef_beta: float | None = None
 
     def __post_init__(self) -> None:
-        """Raise ValueError where a number is not finite or outside its range."""
+        """Raise ValueError if a number is not finite or out of its range."""
         for name in ("top_k", "seed"):
             object.__setattr__(self, name, int(getattr(self, name)))
         self._require("duration", 0.0, math.inf, open_low=True, unit=" seconds")

@@ -1,7 +1,7 @@
-"""One request: what is to be generated, as one object that everyone reads.
+"""One request: everything that describes the codes to generate, in one object that all stages read.
 
-It knows no weights and no device. Built once, it is checked against a model's numbers by
-:func:`Request.checked`, tells how many steps and bytes it takes, and is handed to `generate`.
+It knows no weights and no device. :func:`Request.checked` compares it with a model's numbers,
+:func:`Request.steps` and :func:`Request.bytes` estimate its cost, and `generate` samples it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from .windows import Window, plan_windows
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What one call of `generate` samples.
+    """The input of one call of `generate`.
 
     Args:
         params: length, guidance, sampling, seed and pattern.
-        positive: conditions whose logits are averaged by their strength; at least one, which may be
-            the null condition.
-        negative: conditions to guide away from; without one, guidance is against the null condition.
+        positive: conditions to guide towards; their logits are averaged, weighted by strength. Give
+            at least one, which may be the null condition.
+        negative: conditions to guide away from; empty: the null condition.
         batch_size: number of items; item i draws from seed + i.
         melodies: one per item, for melody models; None leaves an item without one. Empty: no melody.
-        styles: tokens `[n, style_dim]` per item, for style models; they stay the same in all
-            windows, and where no condition acts they act alone. Empty: no style.
+        styles: tokens `[n, style_dim]` per item, for style models. They stay the same in all windows
+            and act alone while no description acts. Empty: no style.
         prompt: codes int64 `[batch_size or 1, K, T0]` to continue; the result begins with them.
     """
 
@@ -48,7 +48,7 @@ class Request:
 
     @property
     def prompt_frames(self) -> int:
-        """Frames that are known already."""
+        """Length of the prompt in frames."""
         return 0 if self.prompt is None else self.prompt.shape[2]
 
     def select(self, items: Sequence[int]) -> Request:
@@ -104,7 +104,7 @@ class Request:
         return sum(self.step_counts(config))
 
     def bytes(self, config: ModelConfig, itemsize: int = 4) -> int:
-        """Estimate the bytes that sampling takes beside the weights; see :func:`memory_required`.
+        """Estimate the bytes that sampling takes besides the weights; see :func:`memory_required`.
 
         Args:
             config: the model's numbers.
@@ -124,10 +124,11 @@ class Request:
         )
 
     def checked(self, config: ModelConfig) -> Request:
-        """Return the request with its melodies as the model wants them.
+        """Return the request with its melodies converted to the model's chroma.
 
         Raises:
-            ValueError: the request does not fit itself or the model; the sentence says what would.
+            ValueError: two parts of the request contradict each other, or the model cannot take one;
+                the message names the values that would fit.
         """
         if self.batch_size < 1:
             raise ValueError(f"batch size is {self.batch_size}; allowed is at least 1.")

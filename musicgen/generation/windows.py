@@ -1,11 +1,11 @@
 """The windows of a long piece, in whole frames.
 
-Pieces longer than the model's window are sampled window after window; each continues the last
-`window - extend_stride` seconds of the one before it (section 3.3 of the audiocraft write-up of
-Copet et al. 2023). The reference adds and truncates seconds as floating-point numbers and so
-loses a frame for some numbers (0.58 s are 28 frames to it, and 4.5 s in windows of 2 s moved by
-1.2 s are 224); here these are 29 and 225: seconds become frames once, a rounding error of the
-multiplication forgiven, and only frames are added.
+A piece longer than the model's window is sampled window after window; each window continues the
+last `window - extend_stride` seconds of the one before it (section 3.3 of the audiocraft write-up of
+Copet et al. 2023). The reference adds and truncates seconds as floating-point numbers, and loses a
+frame for some durations: 0.58 s gives 28 frames, and 4.5 s in windows of 2 s with a stride of 1.2 s
+gives 224. This module converts seconds to frames once, tolerates the rounding error of that
+multiplication, and adds frames only; it gives 29 and 225.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from .params import GenerationParams
 
 @dataclass(frozen=True)
 class Window:
-    """One call of the decoder: frames `first` to `first + num_frames` of the piece.
+    """One call of the decoder: frames `first` to `first + num_frames - 1` of the piece.
 
-    The first prompt_frames of them are known already.
+    Attributes:
+        first: the window's first frame, counted from the start of the piece.
+        num_frames: length of the window.
+        prompt_frames: how many frames at the start of the window are already known.
     """
 
     first: int
@@ -29,7 +32,11 @@ class Window:
 
 
 def to_frames(seconds: float, frame_rate: int) -> int:
-    """Whole frames in a duration, a hair's breadth of rounding error forgiven."""
+    """Return the number of whole frames in a duration; a frame that only rounding error cuts short counts.
+
+    >>> to_frames(0.58, 50)  # 0.58 * 50 is 28.999999999999996
+    29
+    """
     return math.floor(seconds * frame_rate + 1e-6)
 
 
@@ -41,17 +48,22 @@ def plan_windows(
     model_window: float = 30.0,
     model_stride: float = 18.0,
 ) -> list[Window]:
-    """Plan the windows of a request with a prompt of prompt_frames.
-
-    A prompt as long as the window or longer is continued from its last `window - extend_stride` seconds.
+    """Plan the windows of a request.
 
     >>> plan_windows(GenerationParams(duration=4.0, window=3.0, extend_stride=2.0), frame_rate=50)
     [Window(first=0, num_frames=150, prompt_frames=0), Window(first=100, num_frames=100, prompt_frames=50)]
 
-    model_window: seconds that the model was trained on at a time; model_stride: seconds that it
-    moves on by, which is kept as a share if the request names another window. Raises ValueError
-    when the duration is under one frame, when the prompt is no shorter than the duration, or when
-    several windows are needed and would not overlap.
+    Args:
+        params: the request's duration, window and extend_stride, in seconds.
+        frame_rate: frames per second.
+        prompt_frames: length of the prompt. A prompt as long as the window or longer is continued
+            from its last `window - extend_stride` seconds.
+        model_window: seconds of music that the model was trained on at a time.
+        model_stride: the model's extend_stride in seconds; another window in the request scales it.
+
+    Raises:
+        ValueError: the duration is under one frame, the prompt is no shorter than the duration, or
+            several windows are needed and would not overlap.
     """
     total = to_frames(params.duration, frame_rate)
     window = model_window if params.window is None else params.window
@@ -72,10 +84,11 @@ def plan_windows(
             f"the prompt is {prompt_frames / frame_rate:g} seconds long; allowed is less than the duration, "
             f"{params.duration:g} seconds, which includes the prompt. Raise the duration or trim the prompt."
         )
+    # The first window holds the prompt; each further one moves on by the stride until the piece ends.
     if prompt_frames < size:
         windows = [Window(0, min(total, size), prompt_frames)]
     else:
-        # The model cannot see all of the prompt: go on from its last part, as a later window does.
+        # The prompt does not fit into the window: continue its last part, as a later window does.
         first = prompt_frames - (size - stride)
         windows = [Window(first, min(total - first, size), size - stride)]
     while windows[-1].first + windows[-1].num_frames < total:

@@ -1,10 +1,10 @@
-"""Linear layers that read their weights quickly on a CPU, where a step of decoding does little else.
+"""Linear layers that read their weights fast on a CPU, where a decoding step does little else.
 
-A step multiplies a few rows by every weight of the model, so its time is that of reading the
-weights. Three products do so at a good part of the memory's speed, where the usual one has a
-quarter of it: for float32 weights the usual one over parts of the matrix; for float16 weights and
-float32 numbers, and for int8 weights, those of the x86 library that torch carries (FBGEMM), which
-want the matrix in their own order. The other devices and processors get the usual product.
+A step multiplies a few rows by every weight of the model, so it lasts as long as reading the
+weights. The usual product reads them at a quarter of the memory's speed; three others are faster.
+float32 weights use the usual product over 16 parts of the matrix. float16 and int8 weights use
+FBGEMM, the x86 library inside torch, which packs the matrix in an order of its own. All other
+devices and processors use the usual product.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ _FEW_ROWS = 32
 _SMALL = 1 << 20
 _ENDS = torch.tensor([[-1.0, *[1.0] * 7]])
 _TINY = torch.finfo(torch.float32).tiny
-# The overloads themselves: finding them takes a third of a short call.
+# The overloads themselves, since resolving them takes a third of a short call.
 _multiply_float16 = torch.ops.quantized.linear_dynamic_fp16.default
 _multiply_int8 = torch.ops.quantized.linear_dynamic.default
 
 
 @cache
 def reads_float16() -> bool:
-    """Whether this processor multiplies float32 numbers by float16 weights quickly."""
+    """Return whether this processor has the fast product of float32 inputs and float16 weights."""
     return _works(pack_float16, _multiply_float16)
 
 
 @cache
 def reads_int8() -> bool:
-    """Whether this processor multiplies by int8 weights quickly."""
+    """Return whether this processor has the fast product with int8 weights."""
     return _works(pack_int8, int8_product)
 
 
@@ -56,12 +56,12 @@ def _works(pack: Any, product: Any) -> bool:
 
 
 def pack_float16(weight: Tensor) -> Any:
-    """Put `[outputs, inputs]` into the order of the float16 product. Numbers beyond float16 saturate."""
+    """Pack weights `[outputs, inputs]` for the float16 product. Numbers beyond the range of float16 saturate."""
     return torch.ops.quantized.linear_prepack_fp16(weight.float(), None)
 
 
 def pack_int8(weight: Tensor) -> Any:
-    """Round `[outputs, inputs]` to int8, one scale per output, and put it into the order of its product."""
+    """Round weights `[outputs, inputs]` to int8, one scale per output, and pack them for the int8 product."""
     numbers = torch.nn.functional.pad(weight.float(), (0, _ENDS.shape[1]))
     scales = (numbers.abs().amax(dim=1) / 127).clamp_min(torch.finfo(torch.float32).tiny)
     zeros = torch.zeros(len(scales), dtype=torch.long)
@@ -69,18 +69,22 @@ def pack_int8(weight: Tensor) -> Any:
 
 
 def few_rows_product(x: Tensor, weight: Tensor) -> Tensor:
-    """`x @ weight.T` in float32 for x `[rows, inputs]`: part by part, which MKL reads twice as fast as the whole."""
+    """Compute `x @ weight.T` in float32 for x `[rows, inputs]`, as 16 parts that MKL reads twice as fast as one."""
     rows, inputs = x.shape
-    parts = weight.view(_PARTS, -1, inputs).transpose(1, 2)
+    parts = weight.view(_PARTS, -1, inputs).transpose(1, 2)  # [parts, inputs, outputs / parts]
     return torch.bmm(x.expand(_PARTS, rows, inputs), parts).transpose(0, 1).reshape(rows, -1)
 
 
 def int8_product(x: Tensor, packed: Any) -> Tensor:
-    """The int8 product of x `[rows, inputs]`. It would round all rows by what is largest in any of them; here each
-    row is first brought to the range of -1 to 1, and columns of weight 0 hold both ends, so that rows stay apart."""
+    """Multiply x `[rows, inputs]` by packed int8 weights, each row rounded by its own scale.
+
+    FBGEMM rounds all rows by one scale, taken from the largest number in any of them. Each row is
+    therefore scaled to the range -1 to 1 first, and padding columns with weight 0 hold -1 and 1, so
+    that a row's result does not depend on the rows beside it.
+    """
     largest = x.abs().amax(dim=1, keepdim=True).clamp_min_(_TINY)
     padded = torch.cat([x / largest, _ENDS.expand(len(x), -1)], dim=1)
-    # The inputs get 7 bits: pairs of 8-bit products overflow on processors without VNNI.
+    # Round the inputs to 7 bits: pairs of 8-bit products overflow on processors without VNNI.
     return _multiply_int8(padded, packed, True).mul_(largest)
 
 
@@ -91,8 +95,7 @@ def _is_quick(x: Tensor, weight: Tensor) -> bool:
 
 @dataclass(frozen=True)
 class _Packed:
-    """A weight in the order of a product, and the weight that it was made of: while that is held, no other one can
-    have its address."""
+    """A packed weight and its source. Holding the source keeps its address from being reused by another weight."""
 
     source: Tensor
     weight: Any
@@ -102,32 +105,32 @@ class _Packed:
 
 
 def matrices(module: nn.Module) -> set[str]:
-    """Names of the weights that a quick product reads, in a module of these layers or of plain ones."""
+    """Return the names of the weights in a module that a fast product can read: Linear layers without a bias."""
     return {f"{name}.weight" for name, m in module.named_modules() if isinstance(m, nn.Linear) and m.bias is None}
 
 
 def quick_operations(base: Any, *, int8: bool = False) -> Any:
-    """The leaves of `base` (torch.nn or a host's drop-in) with a Linear that is quick on a CPU.
+    """Return the leaf layers of `base` (torch.nn or a host's drop-in) with a Linear that is fast on a CPU.
 
-    It computes float32 numbers: with float16 weights as they are, with float32 weights, and with
-    int8 from the first product on if int8 is set. Weights stay parameters, which a host may
-    exchange; what a product wants in another order is made when it is first needed.
+    The layer takes float32 inputs and weights in float16 or float32; with `int8` it rounds them to
+    int8 at the first product. Weights stay ordinary parameters that a host may replace; a packed
+    copy is made when it is first needed.
     """
 
     class Linear(base.Linear):
-        """A linear layer; without a bias it is quick."""
+        """A linear layer that is fast if it has no bias."""
 
         weight_function: Any = getattr(base.Linear, "weight_function", ())
         _packed: _Packed | None = None
 
         def forward(self, x: Tensor) -> Tensor:
-            """x `[..., inputs]` -> `[..., outputs]`."""
+            """Map x `[..., inputs]` to `[..., outputs]`."""
             weight = self.weight
-            # A host's pending changes of the weight are its own business.
+            # A host that has yet to patch the weight does so in its own forward.
             on_cpu = x.is_cpu and weight.is_cpu and x.dtype == torch.float32
             if self.bias is not None or self.weight_function or not on_cpu:
                 return super().forward(x)
-            flat = x.reshape(-1, x.shape[-1])
+            flat = x.reshape(-1, x.shape[-1])  # [rows, inputs]
             if int8 and reads_int8():
                 made = int8_product(flat, self._pack(weight, pack_int8))
             elif weight.dtype == torch.float16 and reads_float16():

@@ -1,7 +1,7 @@
 """The language model: K embeddings, a transformer, K heads. `[B, K, S]` -> logits `[B, K, S, card]`.
 
-It knows neither patterns nor sampling. The projections of the conditions belong to it, since
-their weights are trained and stored with it.
+It knows neither patterns nor sampling. The projections of the conditions are part of it, since
+their weights are trained and stored with its own.
 """
 
 from __future__ import annotations
@@ -17,11 +17,7 @@ from .transformer import Transformer
 
 
 class LMModel(nn.Module):
-    """MusicGen's language model (Copet et al. 2023, section 2).
-
-    operations: where Linear, LayerNorm and Embedding come from (torch.nn, or a host's drop-in).
-    The weights are not meant to change after loading.
-    """
+    """MusicGen's language model (Copet et al. 2023, section 2). Treat the weights as constants after loading."""
 
     def __init__(
         self,
@@ -30,6 +26,14 @@ class LMModel(nn.Module):
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        """Build the layers.
+
+        Args:
+            config: the numbers of the language model.
+            operations: the source of Linear, LayerNorm and Embedding: torch.nn, or a host's drop-in.
+            device: where to create the weights.
+            dtype: dtype of the weights and of the computation; torch's default if None.
+        """
         super().__init__()
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.config = config
@@ -48,23 +52,23 @@ class LMModel(nn.Module):
             self.style_proj = operations.Linear(config.style_dim, config.dim, **factory)
 
     def project_description(self, states: Tensor, mask: Tensor) -> Tensor:
-        """T5 states `[B, n, text_dim]` -> condition `[B, n, dim]`; rows where mask `[B, n]` is False become zero."""
+        """Project T5 states `[B, n, text_dim]` to `[B, n, dim]`; vectors where mask `[B, n]` is False become zero."""
         states = states.to(self.dtype)
         projected = self.description_proj(states) if self.config.text_projection else states
         return projected * mask.unsqueeze(-1).to(self.dtype)
 
     def project_melody(self, chroma: Tensor) -> Tensor:
-        """A chromagram `[B, frames, num_chroma]` -> condition `[B, frames, dim]`."""
+        """Project a chromagram `[B, frames, num_chroma]` to `[B, frames, dim]`."""
         return self.melody_proj(chroma.to(self.dtype))
 
     def project_style(self, tokens: Tensor) -> Tensor:
-        """Style tokens `[B, n, style_dim]` -> condition `[B, n, dim]`."""
+        """Project style tokens `[B, n, style_dim]` to `[B, n, dim]`."""
         return self.style_proj(tokens.to(self.dtype))
 
     def embed(self, sequence: Tensor) -> Tensor:
-        """Sequence `[B, K, S]` -> sum of the K embeddings `[B, S, dim]`."""
+        """Embed a sequence `[B, K, S]` as the sum of its K embeddings, `[B, S, dim]`."""
         offsets = torch.arange(self.config.num_codebooks, device=sequence.device) * (self.config.card + 1)
-        # The dtype is stated by a cast and not left to the leaf: a host may store narrower weights.
+        # Cast here, since a host may store the table in a narrower dtype.
         return self.embedding(sequence + offsets[:, None]).to(self.dtype).sum(dim=1)
 
     def forward(
@@ -76,15 +80,23 @@ class LMModel(nn.Module):
         caches: list[KVCache] | None = None,
         cross: list[CrossCache] | None = None,
     ) -> Tensor:
-        """Run embedded rows and prefixes through the model.
+        """Run embedded columns through the model.
 
-        hidden `[rows, n, dim]` (prefix and embedded sequence) at positions `[rows, n]` or `[n]`.
-        Returns float32 logits `[rows, K, num_logits, card]` of the last num_logits columns.
+        Args:
+            hidden: prefix and embedded sequence, `[rows, n, dim]`.
+            positions: position of each vector, `[rows, n]` or `[n]`.
+            num_logits: how many of the last columns to return logits for.
+            mask: bool `[rows, 1, n, keys]`, True = may attend; None for causal attention.
+            caches: one key and value cache per layer, or None to attend within `hidden` alone.
+            cross: one projected condition per layer, or None without cross-attention.
+
+        Returns:
+            float32 logits `[rows, K, num_logits, card]`.
         """
         x = self.transformer(hidden, positions, mask, caches, cross)
         return self.logits(self.out_norm(x[:, x.shape[1] - num_logits :]))
 
     def logits(self, states: Tensor) -> Tensor:
-        """Normalised last states `[rows, n, dim]` -> float32 logits `[rows, K, n, card]`."""
-        logits = self.head(states).float()
+        """Map normalised last states `[rows, n, dim]` to float32 logits `[rows, K, n, card]`."""
+        logits = self.head(states).float()  # [rows, n, K x card]
         return logits.view(*logits.shape[:2], self.config.num_codebooks, self.config.card).transpose(1, 2)

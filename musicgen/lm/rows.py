@@ -1,4 +1,4 @@
-"""Rows: the condition tensors of one generation, and where each row's places stand.
+"""Rows: the condition tensors of one generation, and the positions and masks of its rows.
 
 A batch item is decoded under several conditions at once, one row for each. In models that prepend
 their conditions the rows differ in length; shorter ones are padded on the left.
@@ -14,12 +14,15 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Conditions:
-    """Condition tensors of all rows. Rows stand group by group: row = group x batch + item.
+    """Condition tensors of all rows, ordered by group: row = group x batch + item.
 
-    groups: how many conditions each item is decoded under at once (guidance has two).
-    cross `[r, n, dim]` with cross_mask bool `[r, n]`, True = counts: cross-attention models; the rows
-    beyond r, or all without it, have the null condition.
-    prefix `[rows, p, dim]`, each row's prefix_lengths last entries count: prepend models.
+    Attributes:
+        groups: number of conditions that each item is decoded under at once (guidance has two).
+        cross: for models with cross-attention, `[r, n, dim]`. Rows from r on have the null
+            condition; without `cross` all rows have it.
+        cross_mask: bool `[r, n]`, True = counts.
+        prefix: for models that prepend conditions, `[rows, p, dim]`, padded on the left.
+        prefix_lengths: number of vectors at the end of each row's prefix that count, int `[rows]`.
     """
 
     groups: int
@@ -30,12 +33,16 @@ class Conditions:
 
     @property
     def prefix_size(self) -> int:
-        """p, the longest prefix."""
+        """p, the length of the longest prefix."""
         return 0 if self.prefix is None else self.prefix.shape[1]
 
 
 class Rows:
-    """Positions and masks of rows whose prefixes differ in length; shorter prefixes are padded on the left."""
+    """Positions and masks of rows whose prefixes differ in length and are padded on the left.
+
+    An index counts from the start of the buffer, padding included; a position counts from the start
+    of the row's own prefix.
+    """
 
     def __init__(self, conditions: Conditions, device: torch.device) -> None:
         self.size = conditions.prefix_size
@@ -45,22 +52,33 @@ class Rows:
             self.pads = (self.size - lengths).to(device)
 
     def positions(self, first: int, last: int, device: torch.device) -> Tensor:
-        """Positions of the buffer's places first to last: a padded row starts counting at its own prefix."""
+        """Return the positions of indices `first` to `last - 1`: `[n]`, or `[rows, n]` with padding."""
         places = torch.arange(first, last, device=device)
         return places if self.pads is None else (places - self.pads[:, None]).clamp_min(0)
 
     def mask(self, first: int, last: int, device: torch.device) -> Tensor | None:
-        """Which of the keys 0 to last the places from first on may see; None: simply those before them."""
+        """Return which keys 0 to `last - 1` the queries from `first` on may attend to.
+
+        A bool mask `[rows, 1, n, last]`, or None without padding, where attention is plainly causal.
+        """
         if self.pads is None:
             return None
         keys = torch.arange(last, device=device)
         queries = torch.arange(first, last, device=device)[:, None]
         causal = (keys <= queries) & (keys >= self.pads[:, None, None])
-        # A place of padding sees itself, so that its softmax is over something.
+        # A padded query attends to itself: a softmax over no key would be NaN.
         return (causal | (keys == queries))[:, None]
 
     def at(self, place: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the one place in a tensor `[1]`: its position in each row, and which of the places `keys` it may see."""
+        """Return the position of one index in each row, and the keys that it may attend to.
+
+        Args:
+            place: the index, int64 `[1]`.
+            keys: indices of the keys, int64 `[n]`.
+
+        Returns:
+            Positions `[1]`, or `[rows, 1]` with padding; and a bool mask `[1 or rows, 1, 1, n]`.
+        """
         seen = keys <= place
         if self.pads is None:
             return place, seen[None, None, None]

@@ -1,1 +1,1 @@
-"""Making models. Nothing here is imported when music is made."""
+"""Training of models. Nothing in this folder is imported to generate music."""

@@ -1,8 +1,8 @@
-"""Training of the codec: an autoencoder first, then residual vector quantisation inside it.
+"""Training of the codec: first as an autoencoder, then with residual vector quantisation inside.
 
-Defossez et al. 2022 without the adversary: wave and mel losses, codebooks that follow their
-vectors by moving averages (van den Oord et al. 2017, appendix A), unused entries moved to where
-vectors are. The networks are those of the `encodec` package; only what trains them is here.
+Defossez et al. 2022 without the adversary: waveform and mel losses, codebooks updated by moving
+averages of their vectors (van den Oord et al. 2017, appendix A), and unused entries replaced by
+current vectors. The networks come from the `encodec` package; this module only trains them.
 """
 
 from __future__ import annotations
@@ -40,27 +40,28 @@ class SongArray(Protocol):
 
 @dataclass(frozen=True)
 class CodecRecipe:
-    """How a codec is trained. Everything that the result depends on, but the songs and the networks."""
+    """The settings of a codec's training. With the songs and the networks they determine the result."""
 
     steps: int = 10000
     autoencoder_steps: int = 500
-    """Steps before the codebooks are there."""
+    """Steps before the codebooks are initialised and used."""
     batch: int = 8
     frames: int = 50
-    """Length of a training clip."""
+    """Length of a training clip, in frames."""
     learning_rate: float = 4e-3
     warmup: int = 50
     wave_weight: tuple[float, float] = (80.0, 10.0)
-    """Weight of the waveform's L1 at the first and at the last step; the phase is learnt early or never."""
+    """Weight of the waveform's L1 loss at the first and at the last step. It starts high, since the codec learns
+    the phase early or never."""
     commitment: float = 0.25
     decay: float = 0.98
     dead_share: float = 0.1
-    """Entries used less than this share of an even use are moved."""
+    """Entries used less often than this share of an even use are replaced."""
     seed: int = 1
 
 
 class CodebookTrainer:
-    """Moves the codebooks of a residual vector quantiser. Reads and writes the package's own buffers."""
+    """Update the codebooks of a residual vector quantiser, in the buffers of the `encodec` package."""
 
     def __init__(self, quantizer: nn.Module, recipe: CodecRecipe) -> None:
         self.books: list[Any] = [layer._codebook for layer in quantizer.vq.layers]  # type: ignore[union-attr]
@@ -68,7 +69,13 @@ class CodebookTrainer:
 
     @torch.no_grad()
     def init_by_kmeans(self, vectors: Tensor, generator: torch.Generator, iterations: int = 12) -> None:
-        """Place all codebooks by k-means of vectors `[n, dim]`, each on what the ones before it leave."""
+        """Initialise all codebooks by k-means of vectors `[n, dim]`, each on the residual of the ones before it.
+
+        Args:
+            vectors: encoder outputs, one per frame.
+            generator: draws the first means.
+            iterations: rounds of k-means per codebook.
+        """
         for book in self.books:
             card = book.embed.shape[0]
             means = vectors[torch.randperm(len(vectors), generator=generator)[:card]].clone()
@@ -78,7 +85,7 @@ class CodebookTrainer:
                 sums = torch.zeros_like(means).index_add_(0, nearest, vectors)
                 means = torch.where(counts[:, None] > 0, sums / counts.clamp_min(1)[:, None], means)
             nearest = _nearest(vectors, means)
-            # Counts as the moving averages will have them.
+            # Scale the counts to one training step, as the moving averages keep them.
             counts = torch.bincount(nearest, minlength=card) * (self._vectors_per_step() / len(vectors))
             book.embed.copy_(means)
             book.cluster_size.copy_(counts)
@@ -87,11 +94,16 @@ class CodebookTrainer:
             vectors = vectors - means[nearest]
 
     def __call__(self, z: Tensor, update: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
-        """Quantise z `[B, dim, T]` with gradients passed straight through; also the commitment loss.
+        """Quantise encoder outputs; gradients pass straight through.
 
-        update: move the codebooks, unused entries at random by this generator.
+        Args:
+            z: `[B, dim, T]`.
+            update: update the codebooks too, and draw replacements of unused entries from this generator.
+
+        Returns:
+            The quantised outputs `[B, dim, T]`, and the commitment loss.
         """
-        flat = z.transpose(1, 2).reshape(-1, z.shape[1])
+        flat = z.transpose(1, 2).reshape(-1, z.shape[1])  # [B x T, dim]
         residual, total, commitment = flat, torch.zeros_like(flat), z.new_zeros(())
         for book in self.books:
             index = _nearest(residual.detach(), book.embed)
@@ -105,11 +117,13 @@ class CodebookTrainer:
 
     @torch.no_grad()
     def _move(self, book: Any, vectors: Tensor, index: Tensor, generator: torch.Generator) -> None:
+        # Moving averages of each entry's count and of the sum of its vectors.
         card, keep = book.embed.shape[0], self.recipe.decay
         counts = torch.bincount(index, minlength=card).to(vectors.dtype)
         sums = torch.zeros_like(book.embed).index_add_(0, index, vectors)
         book.cluster_size.mul_(keep).add_(counts, alpha=1 - keep)
         book.embed_avg.mul_(keep).add_(sums, alpha=1 - keep)
+        # Replace entries that are hardly used by random vectors of this step.
         even = self._vectors_per_step() / card
         dead = book.cluster_size < self.recipe.dead_share * even
         if bool(dead.any()):
@@ -128,12 +142,12 @@ def _nearest(vectors: Tensor, entries: Tensor) -> Tensor:
 
 @torch.no_grad()
 def init_weights(codec: EnCodec, generator: torch.Generator) -> None:
-    """Convolutions that keep the signal's size: with the customary ones the decoder starts silent and stays so."""
+    """Initialise convolutions so that they keep the signal's size; with the usual weights the decoder stays silent."""
     convolutions = [m for m in codec.model.modules() if isinstance(m, nn.Conv1d | nn.ConvTranspose1d)]
     for module in convolutions:
         fan_in = module.weight[0].numel()
         if isinstance(module, nn.ConvTranspose1d):
-            # Each output sample hears kernel / stride taps of every input channel.
+            # Each output sample is a sum over kernel / stride taps of every input channel.
             fan_in = module.in_channels * module.kernel_size[0] // module.stride[0]
         module.weight.copy_(torch.randn(module.weight.shape, generator=generator) * 1.2 / math.sqrt(fan_in))
         if module.bias is not None:
@@ -146,7 +160,7 @@ def init_weights(codec: EnCodec, generator: torch.Generator) -> None:
 
 
 def random_clips(songs: SongArray, rng: np.random.Generator, count: int, samples: int) -> Tensor:
-    """`count` pieces `[count, samples]` from anywhere in songs `[N, L]`."""
+    """Cut `count` clips `[count, samples]` from random positions of songs `[N, L]`."""
     rows = rng.integers(len(songs), size=count)
     starts = rng.integers(songs.shape[1] - samples + 1, size=count)
     clips = np.stack([songs[row, start : start + samples] for row, start in zip(rows, starts, strict=True)])
@@ -155,12 +169,12 @@ def random_clips(songs: SongArray, rng: np.random.Generator, count: int, samples
 
 @dataclass(frozen=True)
 class CodecFigures:
-    """What held-out songs say of a codec."""
+    """Measures of a codec on held-out songs."""
 
     si_snr: float
     mel_db: float
     perplexity: tuple[float, ...]
-    """Per codebook, as a share of its size."""
+    """Perplexity of each codebook, as a share of its size."""
 
     def __str__(self) -> str:
         shares = "/".join(f"{p:.2f}" for p in self.perplexity)
@@ -169,7 +183,7 @@ class CodecFigures:
 
 @torch.no_grad()
 def judge_codec(codec: EnCodec, songs: np.ndarray, quantized: bool = True) -> CodecFigures:
-    """Measure a codec on songs `[N, L]`, whole."""
+    """Measure a codec on whole songs `[N, L]`; with quantized False, the autoencoder without its quantiser."""
     ratios, distances, codes = [], [], []
     for first in range(0, len(songs), 8):
         audio = torch.from_numpy(np.asarray(songs[first : first + 8], dtype=np.float32))
@@ -181,6 +195,7 @@ def judge_codec(codec: EnCodec, songs: np.ndarray, quantized: bool = True) -> Co
             output = codec.model.decoder(codec.model.encoder(audio[:, None]))[:, 0, : audio.shape[1]]
         ratios.append(si_snr(output, audio))
         distances.append(mel_distance(output, audio, codec.sample_rate))
+    # Perplexity of each codebook: the exponential of the entropy of its codes.
     shares = []
     for k in range(codec.config.num_codebooks if quantized else 0):
         use = torch.bincount(torch.cat([c[:, k].flatten() for c in codes]), minlength=codec.config.card).double()
@@ -190,7 +205,7 @@ def judge_codec(codec: EnCodec, songs: np.ndarray, quantized: bool = True) -> Co
 
 
 class CodecTraining:
-    """One codec being trained; :meth:`step` does step number `self.step`."""
+    """One training of a codec; :meth:`step` does the training step `step_number`."""
 
     def __init__(self, config: CodecConfig, recipe: CodecRecipe, songs: SongArray, device: str = "cpu") -> None:
         self.config, self.recipe, self.songs, self.device = config, recipe, songs, device
@@ -205,11 +220,11 @@ class CodecTraining:
         self.step_number = 0
 
     def settings(self) -> dict[str, Any]:
-        """What a checkpoint must have been made with."""
+        """The settings that a checkpoint must match."""
         return _plain({**asdict(self.config), **asdict(self.recipe), "songs": list(self.songs.shape)})
 
     def state(self) -> dict[str, Any]:
-        """Everything that the next step depends on."""
+        """The checkpoint: everything that the next step depends on."""
         return {
             "recipe": self.settings(),
             "step": self.step_number,
@@ -218,26 +233,29 @@ class CodecTraining:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from :meth:`state`."""
+        """Continue from a checkpoint of :meth:`state`."""
         self.step_number = int(state["step"])
         self.codec.model.load_state_dict(state["codec"])
         self.optimizer.load_state_dict(state["optimizer"])
 
     def step(self) -> float:
-        """One step; returns the loss."""
+        """Do one training step and return the loss."""
         recipe, number = self.recipe, self.step_number
         if number == recipe.autoencoder_steps:
             self._start_codebooks()
+        # Warm the learning rate up, then let it fall by a cosine.
         share = number / recipe.steps
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.learning_rate * min((number + 1) / recipe.warmup, _cosine(share))
+        # Encode random clips, quantise them once the autoencoder has been trained, and decode.
         samples = recipe.frames * self.config.hop_length
         clips = random_clips(self.songs, step_rng(recipe.seed, number), recipe.batch, samples).to(self.device)
-        z = self.codec.model.encoder(clips[:, None])
+        z = self.codec.model.encoder(clips[:, None])  # [B, dim, T]
         commitment = z.new_zeros(())
         if number >= recipe.autoencoder_steps:
             z, commitment = self.books(z, step_torch_rng(recipe.seed, number))
-        output = self.codec.model.decoder(z)[:, 0]
+        output = self.codec.model.decoder(z)[:, 0]  # [B, L]
+        # The weight of the waveform's loss falls from the first to the last value.
         first, last = recipe.wave_weight
         wave = first * (last / first) ** share
         loss = wave * F.l1_loss(output, clips) + self.mel(output, clips) + recipe.commitment * commitment
@@ -262,7 +280,7 @@ def _cosine(share: float) -> float:
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Tuples as lists: the same before and after a file."""
+    """Turn tuples into lists, so that settings equal themselves after a checkpoint is read back."""
     return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
@@ -275,9 +293,21 @@ def train_codec(
     judge_every: int = 500,
     report: Callable[[str], None] | None = None,
 ) -> EnCodec:
-    """Train to the recipe's end, from `checkpoint` where there is one, and write it as the work goes on.
+    """Train to the recipe's end; continue from the checkpoint if it exists, and write it from time to time.
 
-    held_out: songs `[N, L]` to judge by every judge_every steps; what they say goes to `report`.
+    Args:
+        training: the training to run.
+        checkpoint: file to continue from and to write.
+        held_out: songs `[N, L]` to measure the codec on.
+        every_seconds: time between two checkpoints.
+        judge_every: steps between two measurements.
+        report: called with a line of text after each measurement.
+
+    Returns:
+        The trained codec.
+
+    Raises:
+        ValueError: the checkpoint is damaged or was made with other settings.
     """
     state = load_checkpoint(checkpoint, training.settings())
     if state is not None:

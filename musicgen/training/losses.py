@@ -1,4 +1,4 @@
-"""Losses: spectral ones for a codec, and the cross entropy of codes over a pattern. No networks here."""
+"""Losses: spectral losses for a codec, and the cross entropy of codes over a pattern."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _FLOOR = 3e-5
 
 
 class MelLoss(nn.Module):
-    """Distance of mel spectrograms at several window sizes (after Defossez et al. 2022, section 3.4)."""
+    """The distance of mel spectrograms at several window sizes (after Defossez et al. 2022, section 3.4)."""
 
     def __init__(self, sample_rate: int, sizes: tuple[int, ...] = (128, 512, 2048)) -> None:
         super().__init__()
@@ -23,7 +23,7 @@ class MelLoss(nn.Module):
             self.register_buffer(f"bank_{size}", bank, persistent=False)
 
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
-        """Audio `[B, L]` against audio `[B, L]` -> one number: log L1 + 0.3 log L2 + 10 linear L1, mean over sizes."""
+        """Compare audio `[B, L]` with a target `[B, L]`: log L1 + 0.3 log L2 + 10 linear L1, mean over sizes."""
         total = output.new_zeros(())
         for size in self.sizes:
             ours, theirs = self._mel(output, size), self._mel(target, size)
@@ -35,16 +35,21 @@ class MelLoss(nn.Module):
         window = getattr(self, f"window_{size}")
         bank = getattr(self, f"bank_{size}")
         spectrum = torch.stft(audio, size, size // 4, window=window, return_complex=True)
-        # The square root has no slope at nothing.
+        # The square root has an infinite gradient at 0.
         magnitude = torch.sqrt(spectrum.real.pow(2) + spectrum.imag.pow(2) + 1e-10)
         return bank @ (magnitude * (2.0 / size))
 
 
 def codes_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Cross entropy per codebook, a weighted mean over the cells of a pattern.
+    """Return the cross entropy of each codebook, a weighted mean over the cells of a pattern.
 
-    logits `[B, K, S, card]`, where column s predicts targets `[B, K, S]` of column s; weights `[K, S]`,
-    0 where a cell holds no code. Returns nats `[K]`.
+    Args:
+        logits: `[B, K, S, card]`; column s predicts the targets of column s.
+        targets: int64 `[B, K, S]`.
+        weights: weight of each cell, `[K, S]`; 0 for a cell without a code.
+
+    Returns:
+        Nats, `[K]`.
     """
     safe = torch.where(weights > 0, targets, 0)
     each = F.cross_entropy(logits.flatten(0, 2), safe.flatten(), reduction="none").view_as(targets)

@@ -1,7 +1,8 @@
-"""How a training survives: checkpoints that are whole or not there, and progress a person can read.
+"""Resuming a training: checkpoints written whole or not at all, and a progress line.
 
-A training step draws everything random from its own number (:func:`step_rng`), so a checkpoint is
-the weights, the optimiser and the step, and a run that was killed goes on exactly as if it had not been.
+Every training step seeds its random numbers by its own number (:func:`step_rng`). A checkpoint needs
+only the weights, the optimiser and the step, and a run that was killed continues exactly as an
+uninterrupted one.
 """
 
 from __future__ import annotations
@@ -17,17 +18,17 @@ import torch
 
 
 def step_rng(seed: int, step: int, stream: int = 0) -> np.random.Generator:
-    """The random numbers of one training step."""
+    """Return the generator of one training step's random numbers; streams of a step are independent."""
     return np.random.Generator(np.random.PCG64([seed, stream, step]))
 
 
 def step_torch_rng(seed: int, step: int) -> torch.Generator:
-    """As :func:`step_rng`, for torch."""
+    """Return a torch generator for one training step; see :func:`step_rng`."""
     return torch.Generator().manual_seed(int(step_rng(seed, step, 1).integers(2**62)))
 
 
 def write_atomically(path: Path, write: Any) -> None:
-    """Call `write(file)` on a new file beside `path` and move it there once it is on the disk."""
+    """Call `write(file)` with a new file beside `path`, and rename it to `path` once it is on the disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -46,9 +47,10 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, recipe: dict[str, Any]) -> dict[str, Any] | None:
-    """Read a checkpoint, None where there is none.
+    """Read a checkpoint; None if the file does not exist.
 
-    Raises ValueError when it is damaged or was made with another recipe.
+    Raises:
+        ValueError: the checkpoint is damaged or was made with other settings than `recipe`.
     """
     if not path.is_file():
         return None
@@ -64,7 +66,7 @@ def load_checkpoint(path: Path, recipe: dict[str, Any]) -> dict[str, Any] | None
 
 
 class Progress:
-    """One line on stderr: what, how far, figures, and the time left. On a terminal it is overwritten."""
+    """A line on stderr with a name, the steps done, figures and the time left; a terminal overwrites it in place."""
 
     def __init__(self, name: str, total: int, done: int = 0, file: TextIO | None = None, every: float = 20.0) -> None:
         self.name, self.total, self.first = name, total, done
@@ -74,7 +76,7 @@ class Progress:
         self.began = self.shown = time.monotonic()
 
     def update(self, done: int, figures: str = "", force: bool = False) -> None:
-        """Say that `done` of the total is done; shown at most every few seconds."""
+        """Report that `done` steps of the total are done; the line is written at most every few seconds."""
         now = time.monotonic()
         if not force and done < self.total and now - self.shown < self.every:
             return
