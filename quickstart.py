@@ -3,7 +3,7 @@
 ``python quickstart.py`` makes .venv, fetches a pinned ComfyUI into .host, starts it for
 real with this pack in it, lets it play a prompt and prints where the audio file lies.
 ``python quickstart.py test`` runs every check of the project in the same environment.
-Setting up needs only the standard library; what follows runs under .venv's Python.
+Setting up needs only the standard library; the rest runs under .venv's Python.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
         description="Generate music with this pack inside a real ComfyUI.",
         epilog="python quickstart.py test [pytest arguments] runs all tests.",
     )
-    parser.add_argument("--text", help="what to play, in words")
+    parser.add_argument("--text", help="a description of the music")
     parser.add_argument("--melody", metavar="FILE", help="audio file with a melody to follow")
     parser.add_argument("--model", metavar="NAME", help="an entry of the loader node's list")
     parser.add_argument("--duration", type=float, metavar="S", help="seconds of music")
@@ -168,7 +168,7 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
 
 
 def main() -> int:
-    """Set up, change to .venv's Python, do what was asked."""
+    """Set up, change to .venv's Python, run the command."""
     testing = sys.argv[1:2] == ["test"]
     args = parse_arguments([] if testing else sys.argv[1:])
     try:

@@ -6,16 +6,16 @@ next to the sound make up most, and 1.7 in two LSTM layers of 1024. The convolut
 large enough to run at the machine's own rate of such products, which is measured here. Half of the LSTM
 is not: each of its 50 steps a second multiplies one row by 17 MB of weights a layer, so it runs at the
 rate at which the caches deliver them. The least time of the convolutions is thus their work by that rate,
-and what pads, copies and ELUs (0.3 G of them a second of sound) take comes on top.
+plus the time of pads, copies and ELUs (0.3 G of them a second of sound).
 
 Memory. Run at once, the outermost layers hold several tensors of 64 channels a sample, about 1.2 kB a
 sample. In chunks of two seconds it is that of a chunk, and the sound.
 
-What is compared runs in turns in one process, on random weights: ours, the same modules all at once as
+The contenders run in turns in one process, on random weights: ours, the same modules all at once as
 the `encodec` package runs them, and with `--transformers` its EncodecModel (weights of its own). The
 difference is the largest of one sample to the package's, as a share of the loudest. Memory is measured
-in a process for each, over what is resident after a decode of one frame; on a GPU it is what PyTorch has
-given out at most. Linux only.
+in a process for each, above the resident memory after a decode of one frame; on a GPU it is the most that
+PyTorch has given out. Linux only.
 
     python benchmarks/codec.py --seconds 30
     python benchmarks/codec.py --seconds 30 --encode --transformers
@@ -142,7 +142,7 @@ def run_child(who: str, way: str, length: int, device: str) -> int:
 
 
 def difference(way: str, ours: Tensor, theirs: Tensor) -> float:
-    """Of sound: the largest of a sample, as a share of the loudest. Of codes: the share that is not equal."""
+    """For sound, the largest difference of a sample as a share of the loudest; for codes, the share that differs."""
     if way == "encode":
         return float((ours != theirs).double().mean())
     return float((ours - theirs).abs().max() / theirs.abs().max())

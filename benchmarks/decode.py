@@ -2,16 +2,16 @@
 
 Theory. At batch 1 a step multiplies two rows (guidance has two) by every weight: 14 d^2 numbers a
 layer, with keys and values of the condition kept, and the heads; and it reads the keys and values
-of all positions before it. That is two multiplications for each number read, so a step lasts as
+of all positions before it. Each number read is multiplied twice, so a step lasts as
 long as the reading. The limit is the memory's bytes per second, which is measured here first (on
 a CPU as a sum over 1 GiB), and `limit` is the share of it that a contender's own bytes come to.
 
 A piece of 30 s has 1,503 steps, and a step late in the piece reads a longer cache. Contenders are
 measured at seven positions, in turns, round after round, and the mean over the piece is that of the
-straight lines between them. A ratio is taken within each round, so that what disturbs the machine
-disturbs both. Each step embeds, runs all layers, guides and draws; a generation's preparation and
+straight lines between them. A ratio is taken within each round, so that a disturbance of the
+machine affects both. Each step embeds, runs all layers, guides and draws; a generation's preparation and
 progress reports are left out. `--whole SECONDS` runs whole generations as well, on a GPU with steps
-recorded as CUDA graphs and step by step, and holds the memory taken against what a host is told.
+recorded as CUDA graphs and step by step, and compares the memory taken with the estimate for the host.
 
     python benchmarks/decode.py small --rounds 10
     python benchmarks/decode.py small --device cuda --whole 30
@@ -121,7 +121,7 @@ def mean_over_piece(row: list[float]) -> float:
 
 
 def bytes_per_step(config: ModelConfig, weight: int, number: int, batch: int) -> float:
-    """What a step has to read on an average: weights and cache."""
+    """Bytes that a step reads on average: weights and cache."""
     lm = config.lm
     weights = weight * (14 * lm.dim**2 * lm.num_layers + lm.num_codebooks * lm.card * lm.dim)
     return weights + number * 2 * lm.num_layers * 2 * batch * lm.dim * STEPS / 2
@@ -161,7 +161,7 @@ def report(
 
 
 def whole(options: argparse.Namespace, config: ModelConfig, made: dict[str, Any]) -> list[dict[str, Any]]:
-    """Whole generations, preparation and progress reports included, and what they take of a GPU's memory."""
+    """Whole generations, preparation and progress reports included, and the GPU memory that they take."""
     codec, rows = random_codec(options.size, options.device), []
     for name, contender in made.items():
         if not isinstance(contender, Ours):
@@ -230,7 +230,7 @@ def first_second(
 def memory_beside_estimate(
     run: Callable[[], Any], config: ModelConfig, options: argparse.Namespace, itemsize: int
 ) -> dict[str, int]:
-    """Bytes of the GPU that a generation takes beside the weights, and what a host is told that it takes."""
+    """Bytes of the GPU that a generation takes beside the weights, and the estimate for the host."""
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     run()

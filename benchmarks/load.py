@@ -2,7 +2,7 @@
 
 Theory. The weights as they are kept must be written once, and the file must be read once. So the
 least memory is the bytes kept, and the least time is that of reading the file into memory that has
-just been taken (which costs the kernel about as much as the copy). What a loader adds is its mark:
+just been taken (which costs the kernel about as much as the copy). Everything that a loader adds is its mark:
 a second copy of the model, a file that is mapped and stays resident, numbers made before they are
 overwritten. Ours reads each tensor straight into the parameter, or through a buffer of 1 MiB where
 the format of numbers changes, and looks once at each number to see whether it is finite. The marks
@@ -10,12 +10,11 @@ to keep are 1.15 times the bytes kept (1.3 for `.bin`), and 1.5 times the readin
 
 Random weights of the real shapes are written to a folder (`--folder`), one model after the other,
 and removed again. Each load is a process of its own with one thread. Its peak is that of resident
-memory (VmHWM) less what was resident before, when everything was imported already; mapped pages of
-a file count, and what is no file's stands apart as well, since the kernel may take mapped pages
-back. The file is read once before, so that it comes from the page cache as far as it fits there.
-Seconds are given by the clock and of the processor; the ratio is that of the processor's, which other
-work on the machine disturbs less. Of several measurements the quickest counts, and the largest peak.
-Linux only.
+memory (VmHWM) less the resident memory after all imports. Mapped pages of a file count; anonymous
+memory is also listed by itself, since the kernel may take mapped pages back. The file is read once
+before, so that it comes from the page cache as far as it fits there. Seconds are given by the clock
+and of the processor; the ratio is that of the processor's, which other work on the machine disturbs
+less. The quickest of several measurements counts, and the largest peak. Linux only.
 
     python benchmarks/load.py small medium large
 
@@ -42,7 +41,7 @@ from measuring import ROOT, Anonymous, finish, status
 
 SIZES = {"tiny": (128, 2, 2), "small": (1024, 24, 16), "medium": (1536, 48, 24), "large": (2048, 48, 32)}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "auto": None}
-"""Of the language model; auto is float16 where that is exact, as it is for the numbers that are written here."""
+"""The language model's; auto is float16 where float16 is exact, as it is for the numbers written here."""
 LOADS = [("hf", "fp32"), ("hf", "auto"), ("hf", "bf16"), ("audiocraft", "bf16")]
 BLOCK = 1 << 24
 MARKS = {"hf": 1.15, "audiocraft": 1.3}
@@ -188,7 +187,7 @@ def write_t5(folder: Path, hf: Path) -> None:
 
 
 def measured(load: Any) -> dict[str, float]:
-    """Run a load whose result has a number of bytes; memory beyond what was resident before, and seconds."""
+    """Run a load whose result has a number of bytes; resident memory added, and seconds."""
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     resident, anonymous = status("VmRSS"), status("RssAnon")
     watch = Anonymous()

@@ -7,10 +7,10 @@ amounts for equal lengths, about 8 % above the first window's rate where long ca
 not. The cache is that of one window and is made anew for each, so the memory of sampling a piece does not depend
 on its length. A codec that decodes in pieces needs no more than one of them and the sound itself.
 
-Two figures say how far that holds. `stride s` is what moving on costs, a prefill and the steps of a whole window
-after the first, and `linear` compares it with that of the shortest piece which has one: 1 is what theory says. It
+Two figures say how far that holds. `stride s` is the cost of moving on, a prefill and the steps of a whole window
+after the first, and `linear` compares it with that of the shortest piece which has one: theory says 1. It
 is made of lower quartiles, a quarter of the windows being quicker, so that a busy minute in a long run does not
-count. `/ second` is what a user waited, such minutes included. Weights
+count. `/ second` is the time that a user waited, such minutes included. Weights
 are random numbers of the released shapes (`--model`); nano is the default, since 300 s of the released ones take
 hours on a CPU. Peaks are of resident memory beyond the weights and all else that was there before; on a GPU of
 allocated memory. Every length is measured `--rounds` times in turns with the others, and the quickest counts.
@@ -55,7 +55,7 @@ def request_of(config: ModelConfig, params: GenerationParams) -> Request:
 def piece(lm: Any, config: ModelConfig, params: GenerationParams, device: torch.device) -> dict[str, Any]:
     """Sample a piece. Its codes, its seconds, and of each window the seconds of its prefill and of a step.
 
-    A window's first column is its prefill, with what is prepared before it.
+    A window's first column is its prefill, with the preparation before it.
     """
     clock = clock_of(device)
     request, at = request_of(config, params), [clock()]
@@ -75,7 +75,7 @@ def piece(lm: Any, config: ModelConfig, params: GenerationParams, device: torch.
 
 
 def stride_seconds(row: dict[str, Any], counts: list[int]) -> float | None:
-    """What a window after the first costs where all is quiet; None for pieces of one window."""
+    """Seconds of a window after the first on a quiet machine; None for pieces of one window."""
     if len(counts) == 1:
         return None
     prefill, step = (sorted(row[name][1:])[(len(counts) - 1) // 4] for name in ("prefill", "step"))

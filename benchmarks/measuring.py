@@ -1,6 +1,6 @@
-"""What the benchmarks share: the machine's own limits, rounds that take turns, memory, and how figures are shown.
+"""Shared by the benchmarks: the machine's own limits, rounds that take turns, memory, and how figures are shown.
 
-Machines are shared and noisy, so a figure alone says little: what is compared is measured in turns
+Machines are shared and noisy, so a figure alone says little: contenders are measured in turns
 within one process, and every figure comes with its least, middle and largest sample.
 """
 
@@ -27,7 +27,7 @@ _BLOCK_BYTES = 1 << 30
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on, without names of machines."""
+    """The hardware and the versions of a measurement, without names of machines."""
     cpu = platform.processor() or platform.machine()
     known = Path("/proc/cpuinfo")
     for line in known.read_text(encoding="utf-8").splitlines() if known.exists() else []:
@@ -105,9 +105,9 @@ class Anonymous(threading.Thread):
 
 
 def peak_memory(action: Callable[[], Any]) -> int:
-    """Bytes of resident memory that one call takes at most beyond what was there before. Linux only."""
+    """Bytes of resident memory that one call adds at most. Linux only."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:  # what earlier calls left to the allocator would hide what this one takes
+    if trim is not None:  # memory that earlier calls left to the allocator would hide the memory of this one
         trim(0)
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     before = status("VmRSS")

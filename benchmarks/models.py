@@ -1,7 +1,7 @@
 """Models of the released shapes with random weights, and a text to put to them: their speed is that of the real ones.
 
 The weights are one block of normal numbers, laid out over and over, since drawing billions of numbers would
-take longer than what is measured. `nano` is the shape of the bundled model.
+take longer than the measurement. `nano` is the shape of the bundled model.
 """
 
 from __future__ import annotations
@@ -80,13 +80,13 @@ def random_codec(
 
 
 def text_condition(num_tokens: int = 16, dim: int = 768, seed: int = 0) -> TextCondition:
-    """What a text encoder would make of so many tokens."""
+    """The condition that a text encoder would make from so many tokens."""
     states = torch.randn(1, num_tokens, dim, generator=torch.Generator().manual_seed(seed))
     return TextCondition(states, torch.ones(1, num_tokens, dtype=torch.bool))
 
 
 def _filled(module: Any, device: torch.device | str, seed: int, fp16_exact: bool = False) -> Any:
-    """Give every weight its numbers: as wide as keeps the size of what passes through, norms the identity."""
+    """Give every weight its numbers: as wide as keeps the size of its outputs, norms the identity."""
     block = torch.randn(_BLOCK, generator=torch.Generator().manual_seed(seed))
     module.to_empty(device=device)
     for name, weight in module.state_dict().items():

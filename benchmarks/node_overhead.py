@@ -1,6 +1,6 @@
-"""What ComfyUI adds to a generation: the same piece through a real server and through the bare library.
+"""The time that ComfyUI adds to a generation: the same piece through a real server and through the bare library.
 
-Theory. A step of the language model is the same arithmetic in both. What the host adds is per layer (its drop-in
+Theory. A step of the language model is the same arithmetic in both. The host adds time per layer (its drop-in
 layers ask each time whether a weight lies on another device or has a patch), per step (a look at the Cancel
 button, a message of progress), four times a second (a picture of the codes as JPEG), and per prompt (the graph,
 its cache, the websocket, writing the sound). The first two weigh the more, the smaller the model: for nano they
@@ -8,7 +8,7 @@ are the worst case, for the released models they should vanish. The mark is 5 % 
 
 A server is started with this pack in it (`--comfyui`, or the one that quickstart.py fetched), and a prompt of
 loader, text encoder, sampler, decoder and saver is queued; after the first time only sampler, decoder and saver
-run, since ComfyUI keeps what did not change. The library makes the same piece in this process, with the same
+run, since ComfyUI keeps unchanged results. The library makes the same piece in this process, with the same
 weights, seed and number of threads, in turns with the server. A node's seconds are those between the server's
 messages that it and its successor begin. `cpu s` is of the processor, for a whole prompt, which other work on the
 machine disturbs less. Released sizes have random weights (`--model small`), which are written to a temporary
@@ -88,7 +88,7 @@ def through_library(model: MusicGen, params: GenerationParams) -> dict[str, floa
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has used of the processor."""
+    """Processor seconds that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -104,7 +104,7 @@ def place_model(size: str, models: Path) -> tuple[str, Path]:
 
 
 def measure(options: argparse.Namespace, base: Path) -> dict[str, dict[str, list[float]]]:
-    """Samples of seconds by who and what, in turns, after one round that does not count."""
+    """Samples of seconds by contender and part, in turns, after one round that does not count."""
     prepare_base(base, ROOT)
     name, path = place_model(options.model, base / "models" / "musicgen")
     model = load_model(path)

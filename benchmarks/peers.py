@@ -1,10 +1,10 @@
-"""What our decoding is measured against: one step of two other implementations, on weights of the same shapes.
+"""The rivals of our decoding: one step of two other implementations, on weights of the same shapes.
 
 `Transformers` runs the installed transformers' own decoder with its own cache. `Audiocraft` is a
-model of what audiocraft does in a step, written for this comparison, since that package cannot be
+model of a step of audiocraft, written for this comparison, since that package cannot be
 installed beside ComfyUI: four embeddings and four heads, the keys and values of the condition
 projected anew in every step, a cache that is copied when it grows. Both guide and draw as their
-originals do; what their loops do beside that is left out, in their favour.
+originals do; all other work of their loops is left out, in their favour.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def draw(logits: Tensor, cfg_coef: float, top_k: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a peer decodes: weights under our names, and a cache `[2, rows, heads, n, head_dim]` for each layer."""
+    """The input of a peer: weights under our names, and a cache `[2, rows, heads, n, head_dim]` for each layer."""
 
     config: ModelConfig
     weights: dict[str, Tensor]

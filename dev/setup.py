@@ -33,7 +33,7 @@ TORCH = ("torch==2.11.0", "torchaudio==2.11.0", "torchvision==0.26.0")
 
 
 class SetupError(RuntimeError):
-    """The environment could not be made; says what to do."""
+    """The environment could not be made; the message names the remedy."""
 
 
 def say(text: str) -> None:
@@ -153,13 +153,13 @@ def fetch_host() -> Path:
 
 
 def digest_of(files: list[Path]) -> str:
-    """A hash over everything that decides what pip installs."""
+    """A hash over every input of the installation."""
     parts = [*TORCH, *(path.read_text(encoding="utf-8") for path in files)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def install(comfyui: Path, with_tests: bool) -> None:
-    """pip install what ComfyUI, the pack and (if asked) the tests need, unless it is there."""
+    """pip install the requirements of ComfyUI, the pack and (if asked) the tests, unless they are there."""
     files = [comfyui / "requirements.txt", ROOT / "requirements.txt"]
     test_files = [*files, ROOT / "requirements-test.txt"]
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from typing import Any
 
 import torch
@@ -197,6 +196,8 @@ def resample(audio: Tensor, sample_rate: int, to_rate: int) -> Tensor:
     sample_rate, to_rate = int(sample_rate), int(to_rate)
     if sample_rate == to_rate:
         return audio
+    from fractions import Fraction  # brings decimal, a tenth of the library's own import
+
     functional = imported("torchaudio.functional")
     ratio = Fraction(sample_rate, to_rate)
     if max(ratio.numerator, ratio.denominator) > _MAX_RATIO_TERM:
