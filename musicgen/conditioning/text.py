@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,17 @@ class TextEncoder(nn.Module):
         T5Config, T5EncoderModel = imported("transformers", "T5Config", "T5EncoderModel")
         self.tokenizer = tokenizer
         self.t5 = T5EncoderModel(T5Config(**t5_config)).to(dtype)
+
+    def with_weights(self, state: Mapping[str, Tensor]) -> TextEncoder:
+        """An encoder with the same tokenizer and these weights of T5, which are taken and not copied."""
+        copied = copy.copy(self)
+        copied._modules = dict(self._modules)
+        with torch.device("meta"):
+            copied.t5 = type(self.t5)(self.t5.config)
+        copied.t5.load_state_dict(state, strict=True, assign=True)
+        # One parameter under two names, so that moving the encoder does not make two of it.
+        copied.t5.encoder.embed_tokens.weight = copied.t5.shared.weight
+        return copied.eval().requires_grad_(False)
 
     @property
     def width(self) -> int:
