@@ -16,7 +16,7 @@ from .config import RELEASED_CHROMA
 from .generation.generate import OnStep, generate
 from .generation.params import GenerationParams
 from .generation.request import Request
-from .lora.apply import LoRA, merged_lm
+from .lora.apply import LoRA, merged_lm, merged_text_encoder
 
 
 class MusicGen:
@@ -93,8 +93,8 @@ class MusicGen:
 
     def with_lora(self, lora: LoRA, strength: float = 1.0) -> MusicGen:
         """Return this model with a LoRA from `read_lora` merged in; `self` does not change, and both share weights."""
-        lm = merged_lm(self.lm, lora, strength)
-        return MusicGen(Components(self.config, lm, self.text_encoder, self.codec, self.style), self.device)
+        lm, text = merged_lm(self.lm, lora, strength), merged_text_encoder(self.text_encoder, lora, strength)
+        return MusicGen(Components(self.config, lm, text, self.codec, self.style), self.device)
 
     def save(
         self,

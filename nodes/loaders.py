@@ -200,6 +200,6 @@ class MusicGenLoraLoader(io.ComfyNode):
         if strength == 0.0:
             return io.NodeOutput(model)
         changes: Any = read_lora(folders.resolve_lora(lora)[1], model.config)
-        if changes.warnings:
-            progress.say(cls.hidden.unique_id, " ".join(changes.warnings))
+        if said := [*changes.warnings, *changes.without_text]:
+            progress.say(cls.hidden.unique_id, " ".join(said))
         return io.NodeOutput(replace(model, patcher=patchers.patch_lm(model.patcher, changes, strength)))

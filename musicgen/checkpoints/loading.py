@@ -24,7 +24,8 @@ from ..lm.language_model import LMModel
 from .checkpoint import Checkpoint, MertFiles, Part
 from .files.regular import existing
 from .files.tensors import Recipe, StoredTensors
-from .layouts import audiocraft, huggingface, single_file
+from .files.weights import has_weights
+from .layouts import adapter, audiocraft, huggingface, single_file
 from .parts.text import EMBEDDING, EMBEDDING_AGAIN
 from .sizes import check_mert_sizes, check_sizes
 
@@ -134,9 +135,17 @@ def open_checkpoint(
     if single_file.is_checkpoint(place):
         return single_file.open_checkpoint(place, [Path(folder) for folder in search])
     codec, text = (Path(given) if given is not None else None for given in (codec_from, text_encoder_from))
-    if not huggingface.is_checkpoint(place) and audiocraft.is_checkpoint(place):
+    is_huggingface = huggingface.is_checkpoint(place)
+    if not is_huggingface and not audiocraft.is_checkpoint(place) and _lacks_weights(place):
+        raise adapter.refusal(place)
+    if not is_huggingface and audiocraft.is_checkpoint(place):
         return audiocraft.open_checkpoint(place, codec, text, [Path(folder) for folder in search])
     return huggingface.open_checkpoint(place)
+
+
+def _lacks_weights(folder: Path) -> bool:
+    """Whether an adapter is in the place of a model. One beside a model's weights is no concern of the loader's."""
+    return not has_weights(folder) and adapter.is_adapter_folder(folder)
 
 
 def _build(

@@ -74,12 +74,31 @@ def restore_tokenizer(text: Mapping[str, str], where: str | Path) -> Any:
         raise ValueError(f"the tokenizer in {where} cannot be read ({error}); save the model again.") from error
 
 
+def unknown_parts(tokenizer: Any, text: str) -> list[str]:
+    """The parts of a text, in order, that a tokenizer turns into its unknown token.
+
+    A script that its vocabulary does not hold becomes one such token, whatever the words are.
+    """
+    if isinstance(tokenizer, SentencePieceTokenizer):
+        parts = tokenizer.unknown_pieces(text)
+    else:
+        read = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
+        pairs = zip(read["input_ids"], read["offset_mapping"], strict=True)
+        parts = [text[start:stop] for token, (start, stop) in pairs if token == tokenizer.unk_token_id]
+    return [part.strip() for part in parts if part.strip()]
+
+
 class SentencePieceTokenizer:
     """T5's tokenizer from its `spiece.model` alone; transformers would want protobuf for that."""
 
     def __init__(self, model: bytes) -> None:
         (SentencePieceProcessor,) = imported("sentencepiece", "SentencePieceProcessor")
         self.model = SentencePieceProcessor(model_proto=model)
+
+    def unknown_pieces(self, text: str) -> list[str]:
+        """The pieces of a text that the model does not know, as they are written."""
+        pieces: list[str] = self.model.encode(text, out_type=str)
+        return [piece for piece in pieces if self.model.piece_to_id(piece) == self.model.unk_id()]
 
     def __call__(self, texts: Sequence[str], **options: object) -> dict[str, Tensor]:
         """Ids with their end token and the attention mask, both `[B, n]`, padded on the right with id 0."""

@@ -1,25 +1,38 @@
-"""LoRA (Hu et al. 2021): low-rank changes of a language model's weights, read from a file and held against the model.
+"""LoRA (Hu et al. 2021): low-rank changes of a model's weights, read from a file and held against the model.
 
-A file's names are translated in `checkpoints/adapters.py`. Here its tensors are checked and become changes of rows of
-our parameters; `merged_lm` applies them, or a host does, who takes the changes as they are.
+A file's names are translated in `names.py`. Here its tensors are checked and become changes of rows of our parameters,
+those of the language model and those of T5; `merged_lm` and `merged_text_encoder` apply them, or a host does.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ..checkpoints.files.tensors import TensorRecord
+from ..checkpoints.files.weights import read_file
+from ..checkpoints.files.wrapped import plain_names
+from ..conditioning.text import TextEncoder
 from ..config import ModelConfig
-from ..environment import imported, torch_defaults
+from ..environment import torch_defaults
 from ..lm.language_model import LMModel
-from .names import AdapterModule, Rows, Settings, adapter_modules, locate, short_name, targets
+from .names import (
+    AdapterModule,
+    Rows,
+    Settings,
+    adapter_modules,
+    locate,
+    short_name,
+    short_text_name,
+    targets,
+    text_targets,
+)
 
 
 @dataclass(frozen=True)
@@ -42,31 +55,48 @@ class Replacement:
 
 @dataclass(frozen=True)
 class LoRA:
-    """What a file changes in a model. At strength s a replacement goes the share s of the way, and the low-rank
-    changes are added s times after it. unmatched: stored names that fit nothing in the model. warnings: sentences
-    for the user."""
+    """The changes of a model that a file holds.
+
+    At strength s a replacement goes the share s of the way, and the low-rank changes are added s times after it.
+
+    Args:
+        name: of the file or folder.
+        low_rank: for the language model.
+        replacements: for the language model, of modules that were trained whole.
+        unmatched: stored names that fit nothing in the model.
+        warnings: sentences for the user.
+        text: for the T5 encoder, by its own parameters' names; PEFT's "all-linear" trains it too.
+    """
 
     name: str
     low_rank: tuple[LowRank, ...]
     replacements: tuple[Replacement, ...]
     unmatched: tuple[str, ...]
     warnings: tuple[str, ...]
+    text: tuple[LowRank | Replacement, ...] = ()
+
+    @property
+    def without_text(self) -> tuple[str, ...]:
+        """A sentence for the user where the changes of the text encoder are left out; none where there are none."""
+        if not self.text:
+            return ()
+        total = len(self.text) + len(self.low_rank) + len(self.replacements)
+        return (
+            f"LoRA {self.name}: {len(self.text)} of its {total} changes ({len(self.text) / total:.0%}) are for the "
+            "text encoder and are left out here, so the music is not as it was trained.",
+        )
 
 
 @torch_defaults()
 def read_lora(path: str | Path, config: ModelConfig) -> LoRA:
-    """Read a LoRA for the model of `config`: a .safetensors file, or a folder that PEFT saved.
+    """Read a LoRA for the model of `config`: a .safetensors or PyTorch file, or a folder that PEFT saved.
 
     Raises FileNotFoundError and ValueError, naming the tensor, if the file is damaged, of another
     kind of adapter, fits nothing in the model, or fits in name but not in shape.
     """
-    SafetensorError, safe_open = imported("safetensors", "SafetensorError", "safe_open")
     file, settings = locate(Path(path))
-    try:
-        with safe_open(file, framework="pt") as stored:
-            return _Reader(Path(path).name or file.name, settings, config, stored).read()
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file} is not a whole safetensors file ({error}): copy it again.") from error
+    stored = plain_names(file, read_file(file), ())
+    return _Reader(Path(path).name or file.name, settings, config, stored).read()
 
 
 @torch_defaults()
@@ -75,18 +105,33 @@ def merged_lm(lm: LMModel, lora: LoRA, strength: float = 1.0) -> LMModel:
 
     Changes are computed in float32 and rounded once, to the format that the weight is kept in.
     """
-    if not math.isfinite(strength):
-        raise ValueError(f"strength is {strength}; allowed is a finite number.")
-    every: tuple[LowRank | Replacement, ...] = (*lora.replacements, *lora.low_rank)
-    changes: dict[str, list[LowRank | Replacement]] = {}
-    for change in every if strength else ():
-        changes.setdefault(change.rows.parameter, []).append(change)
-    state = lm.state_dict()
-    for name, of_parameter in changes.items():
-        state[name] = _changed(state[name], of_parameter, strength)
+    state = _merged_state(lm.state_dict(), (*lora.replacements, *lora.low_rank), strength)
     merged = LMModel(lm.config, lm.operations, device="meta", dtype=lm.dtype)
     merged.load_state_dict(state, strict=True, assign=True)
     return merged.eval().requires_grad_(False)
+
+
+@torch_defaults()
+def merged_text_encoder(encoder: TextEncoder, lora: LoRA, strength: float = 1.0) -> TextEncoder:
+    """A text encoder with the LoRA in its weights, or `encoder` itself where the LoRA does not change it.
+
+    Weights that it leaves alone are shared with `encoder`, which stays as it is.
+    """
+    if not lora.text:
+        return encoder
+    return encoder.with_weights(_merged_state(encoder.t5.state_dict(), lora.text, strength))
+
+
+def _merged_state(
+    state: dict[str, Tensor], every: Sequence[LowRank | Replacement], strength: float
+) -> dict[str, Tensor]:
+    """A state dict in which the changed parameters are new tensors."""
+    if not math.isfinite(strength):
+        raise ValueError(f"strength is {strength}; allowed is a finite number.")
+    changes: dict[str, list[LowRank | Replacement]] = {}
+    for change in every if strength else ():
+        changes.setdefault(change.rows.parameter, []).append(change)
+    return state | {name: _changed(state[name], of_parameter, strength) for name, of_parameter in changes.items()}
 
 
 def _changed(weight: Tensor, changes: Sequence[LowRank | Replacement], strength: float) -> Tensor:
@@ -103,39 +148,59 @@ def _changed(weight: Tensor, changes: Sequence[LowRank | Replacement], strength:
 class _Reader:
     """One open file, held against one model."""
 
-    def __init__(self, name: str, settings: Settings, config: ModelConfig, stored: Any) -> None:
-        plan = LMModel(config.lm, device="meta")
-        self.shapes = {name: tuple(tensor.shape) for name, tensor in plan.state_dict().items()}
+    def __init__(self, name: str, settings: Settings, config: ModelConfig, stored: Mapping[str, TensorRecord]) -> None:
+        self.shapes = _shapes(LMModel(config.lm, device="meta"))
         self.targets = targets(config, self.shapes)
+        self.text_targets: dict[tuple[str, str], tuple[Rows, ...]] = {}
         self.dim = config.lm.dim
+        self.config = config
         self.name, self.settings, self.stored = name, settings, stored
         self.low_rank: list[LowRank] = []
         self.replacements: list[Replacement] = []
         self.unmatched: list[str] = []
+        self.text: list[LowRank | Replacement] = []
         self.changed: dict[tuple[type, Rows], str] = {}
 
     def read(self) -> LoRA:
-        keys = list(self.stored.keys())
+        keys = list(self.stored)
         modules, self.unmatched = adapter_modules(self.name, keys)
+        self._expect_text(modules)
         fitting = [module for module in modules if self._fits(module)]
         if not any({"down", "up", "embedding_A", "embedding_B"} & module.keys.keys() for module in fitting):
             raise ValueError(
                 f"{self.name} holds no low-rank factors for this model: it has {len(keys)} tensors, first "
-                f"{_first(sorted(keys))}. Choose a LoRA that was trained on MusicGen's language model."
+                f"{_first(sorted(keys))}. Choose a LoRA that was trained on MusicGen."
             )
         for module in fitting:
             self._read_module(module)
         self.unmatched += [key for module in modules if not self._fits(module) for key in module.keys.values()]
         has_alpha = self.settings.alpha is not None or any("alpha" in module.keys for module in modules)
-        lora = LoRA(self.name, tuple(self.low_rank), tuple(self.replacements), tuple(sorted(self.unmatched)), ())
+        unmatched = tuple(sorted(self.unmatched))
+        lora = LoRA(self.name, tuple(self.low_rank), tuple(self.replacements), unmatched, (), tuple(self.text))
         return replace(lora, warnings=_warnings(lora, has_alpha))
 
+    def _expect_text(self, modules: Sequence[AdapterModule]) -> None:
+        """Learn T5's parameters, where a module is named like one of its."""
+        if not any(short_text_name(module.path) for module in modules):
+            return
+        with torch.device("meta"):
+            shapes = _shapes(TextEncoder(self.config.text_encoder, None).t5)
+        self.text_targets = text_targets(shapes)
+        self.shapes |= {name: shape for name, shape in shapes.items() if name not in self.shapes}
+
+    def _rows(self, module: AdapterModule, kind: str) -> tuple[Rows, ...] | None:
+        """The rows that a module's weight or bias is, and None where the model has no such module."""
+        text = short_text_name(module.path)
+        if text is not None:
+            return self.text_targets.get((text, kind))
+        return self.targets.get((short_name(module.path), kind))
+
     def _fits(self, module: AdapterModule) -> bool:
-        return (short_name(module.path), "weight") in self.targets
+        return self._rows(module, "weight") is not None
 
     def _read_module(self, module: AdapterModule) -> None:
         keys = dict(module.keys)
-        name = short_name(module.path)
+        rows = self._rows(module, "weight") or ()
         alpha = self._alpha(keys.pop("alpha", None))
         scale = partial(self.settings.scale, module.path, stored_alpha=alpha)
         for roles in (("down", "up"), ("embedding_A", "embedding_B")):
@@ -146,10 +211,10 @@ class _Reader:
                 down, up = (self._tensor(key) for key in pair)
                 if roles[0] != "down":  # of an embedding PEFT keeps [rank, entries] and [width, rank]
                     down, up = (factor.movedim(0, -1).contiguous() for factor in (up, down))
-                self._add_low_rank(pair, self.targets[name, "weight"], up, down, scale)
+                self._add_low_rank(pair, rows, up, down, scale)
         for kind, key in keys.items():
-            if (name, kind) in self.targets:
-                self._add_replacement(key, self.targets[name, kind])
+            if whole := self._rows(module, kind):
+                self._add_replacement(key, whole)
             else:
                 self.unmatched.append(key)
 
@@ -164,14 +229,19 @@ class _Reader:
         self._check(keys[0], (up.shape[0], down.shape[1]), rows)
         for part, target in zip(up.split([r.count for r in rows]), rows, strict=True):
             self._claim(LowRank, target, keys[0])
-            self.low_rank.append(LowRank(target, part, down, scale(down.shape[0])))
+            change = LowRank(target, part, down, scale(down.shape[0]))
+            (self.text if self._is_text(target) else self.low_rank).append(change)
 
     def _add_replacement(self, key: str, rows: tuple[Rows, ...]) -> None:
         value = self._tensor(key)
         self._check(key, tuple(value.shape), rows)
         for part, target in zip(value.split([r.count for r in rows]), rows, strict=True):
             self._claim(Replacement, target, key)
-            self.replacements.append(Replacement(target, part))
+            change = Replacement(target, part)
+            (self.text if self._is_text(target) else self.replacements).append(change)
+
+    def _is_text(self, rows: Rows) -> bool:
+        return any(rows in found for found in self.text_targets.values())
 
     def _check(self, key: str, found: tuple[int, ...], rows: tuple[Rows, ...]) -> None:
         """Hold the shape of a change against that of the rows it is for."""
@@ -190,7 +260,7 @@ class _Reader:
             raise ValueError(f"{self.name}: {other} and {key} are for one weight; a file may hold one LoRA only.")
 
     def _tensor(self, key: str) -> Tensor:
-        tensor = self.stored.get_tensor(key).clone()  # of its own memory: the file may change
+        tensor = self.stored[key].read(key)
         if not tensor.is_floating_point() or not bool(torch.isfinite(tensor.float()).all()):
             raise ValueError(f"{self.name}: {key} holds NaN, infinity or no fractions at all; the LoRA is damaged.")
         return tensor
@@ -198,10 +268,14 @@ class _Reader:
     def _alpha(self, key: str | None) -> float | None:
         if key is None:
             return None
-        tensor = self.stored.get_tensor(key).float()
+        tensor = self.stored[key].read(key).float()
         if tensor.numel() != 1 or not bool(torch.isfinite(tensor).all()):
             raise ValueError(f"{self.name}: {key} is {tensor.tolist()!r:.80}; allowed is one finite number.")
         return float(tensor)
+
+
+def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
 def _first(keys: Sequence[str]) -> str:
@@ -213,7 +287,10 @@ def _warnings(lora: LoRA, has_alpha: bool) -> tuple[str, ...]:
     found = []
     texts = [key for key in lora.unmatched if "text_encoder" in key or key.startswith("lora_te")]
     others = [key for key in lora.unmatched if key not in texts]
-    for keys, why in ((texts, "are for the text encoder, which takes no LoRA"), (others, "fit nothing in this model")):
+    for keys, why in (
+        (texts, "are for a text encoder, but fit nothing in this model's"),
+        (others, "fit nothing in this model"),
+    ):
         if keys:
             found.append(f"LoRA {lora.name}: {len(keys)} tensors {why}; they are left out, first {_first(keys)}.")
     if not has_alpha:

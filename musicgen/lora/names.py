@@ -1,7 +1,7 @@
 """Adapter files (LoRA, Hu et al. 2021): where they lie, what their tensors are called, which of our rows they change.
 
 Names are read in the dialects of PEFT, diffusers, kohya and loralib, for modules named as in transformers or as in
-audiocraft. What the tensors hold is checked in `lora.py`.
+audiocraft. The values of the tensors are checked in `apply.py`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..checkpoints.files.regular import is_there
 from ..checkpoints.files.settings import read_json, shown
 from ..checkpoints.layouts import huggingface
 from ..config import ModelConfig
 
-PEFT_FILE, PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
+PEFT_FILES, PEFT_CONFIG = ("adapter_model.safetensors", "adapter_model.bin"), "adapter_config.json"
+SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".ckpt")
+"""Files that may hold an adapter."""
 
 # Kinds of adapters that are not low-rank factors alone, told by the names of their tensors.
 _OTHER_KINDS = {
@@ -43,6 +46,10 @@ _ROLES = (
 _LONGEST_NAME = 300
 _SYNONYMS = {"A": "down", "B": "up"}
 _WRAPPERS = re.compile(r"\.(base_layer|mha)(?=\.|$)")
+_TEXT = re.compile(
+    r"((base_model|model|module|lora)_)*"
+    r"(text_encoder|te\d?(_text_encoder)?|condition_provider_conditioners_description_t5)_(encoder_)?"
+)
 _PREFIXES = re.compile(r"((base_model|model|module|lora|unet|diffusion_model|transformer|decoder|lm)_)+")
 # From the short names of transformers to those of audiocraft.
 _AUDIOCRAFT = (
@@ -98,24 +105,42 @@ class AdapterModule:
 
 
 def locate(path: Path) -> tuple[Path, Settings]:
-    """The safetensors file of an adapter, which is a file or a folder as PEFT writes it, and its settings.
+    """The weights of an adapter, which is a file or a folder as PEFT writes it, and its settings.
 
     Raises FileNotFoundError or ValueError if there is none or its configuration is of another kind of adapter.
     """
-    if path.is_dir():
-        missing = [name for name in (PEFT_CONFIG, PEFT_FILE) if not (path / name).is_file()]
-        if missing:
-            raise FileNotFoundError(
-                f"{path} lacks {' and '.join(missing)}; give a .safetensors file or a folder that PEFT saved in "
-                "safetensors."
-            )
-        path = path / PEFT_FILE
-    if path.suffix != ".safetensors":
-        raise ValueError(f"{path.name} is no LoRA that can be read; allowed are .safetensors files and PEFT's folders.")
-    if not path.is_file():
+    if not is_there(path):
         raise FileNotFoundError(f"{path} does not exist; give a .safetensors file or a folder that PEFT saved.")
+    if path.is_dir():
+        path = _in_folder(path)
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(
+            f"{path.name} is no LoRA that can be read; allowed are {', '.join(SUFFIXES)} files and PEFT's folders."
+        )
     config = path.with_name(PEFT_CONFIG)
-    return path, _read_settings(config) if path.name == PEFT_FILE and config.is_file() else Settings()
+    return path, _read_settings(config) if path.name in PEFT_FILES and is_there(config) else Settings()
+
+
+def _in_folder(folder: Path) -> Path:
+    """The weights in PEFT's folder, or in the one such folder within it: PEFT puts a named adapter there."""
+    if found := _peft_file(folder):
+        return found
+    inner = [found for path in sorted(folder.iterdir()) if path.is_dir() and (found := _peft_file(path))]
+    if len(inner) == 1:
+        return inner[0]
+    if inner:
+        names = ", ".join(path.parent.name for path in inner[:5])
+        raise ValueError(f"{folder} holds {len(inner)} LoRAs, in {names}; give one of these folders.")
+    missing = [PEFT_CONFIG] * (not is_there(folder / PEFT_CONFIG))
+    missing += [" or ".join(PEFT_FILES)] * (not any(is_there(folder / name) for name in PEFT_FILES))
+    raise FileNotFoundError(
+        f"{folder} lacks {' and '.join(missing)}; give a .safetensors file or a folder that PEFT saved."
+    )
+
+
+def _peft_file(folder: Path) -> Path | None:
+    there = [folder / name for name in PEFT_FILES if is_there(folder / name)]
+    return there[0] if there and is_there(folder / PEFT_CONFIG) else None
 
 
 def _read_settings(path: Path) -> Settings:
@@ -170,7 +195,7 @@ def adapter_modules(where: str, stored: Iterable[str]) -> tuple[list[AdapterModu
         if match is None:
             strange.append(key)
             continue
-        path, role = match["path"].removeprefix("base_model.model."), _SYNONYMS.get(match["role"], match["role"])
+        path, role = match["path"].rpartition("base_model.model.")[2], _SYNONYMS.get(match["role"], match["role"])
         keys = modules.setdefault(path, AdapterModule(path, {})).keys
         if role in keys:
             raise ValueError(f"{where} holds both {keys[role]} and {key}; a file may hold one LoRA only.")
@@ -182,6 +207,27 @@ def short_name(path: str) -> str:
     """A module's path in any dialect -> the name under which `targets` knows it."""
     name = _WRAPPERS.sub("", path).replace(".", "_").removesuffix("_in_proj_weight")
     return _PREFIXES.sub("", name, count=1) if _PREFIXES.match(name) else name
+
+
+def short_text_name(path: str) -> str | None:
+    """A module's path in any dialect -> the name under which `text_targets` knows it; None if it is not T5's.
+
+    Example:
+        >>> short_text_name("text_encoder.encoder.block.0.layer.0.SelfAttention.q")
+        'block_0_layer_0_SelfAttention_q'
+    """
+    name = _WRAPPERS.sub("", path).replace(".", "_")
+    match = _TEXT.match(name)
+    return name[match.end() :] if match else None
+
+
+def text_targets(shapes: Mapping[str, tuple[int, ...]]) -> dict[tuple[str, str], tuple[Rows, ...]]:
+    """(short module name, `weight`) -> the parameter of the T5 encoder that it is. shapes: of these, by name."""
+    found: dict[tuple[str, str], tuple[Rows, ...]] = {}
+    for parameter, shape in shapes.items():
+        path, kind = parameter.rsplit(".", 1)
+        found[path.removeprefix("encoder.").replace(".", "_"), kind] = (Rows(parameter, 0, shape[0]),)
+    return found
 
 
 def targets(config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]) -> dict[tuple[str, str], tuple[Rows, ...]]:

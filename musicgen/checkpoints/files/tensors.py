@@ -68,7 +68,17 @@ class TensorRecord:
         except OSError as error:
             raise ValueError(f"{self.path} cannot be read ({error}); fetch it again.") from error
 
-    def _fill(self, flat: Tensor, name: str, exact: bool = False) -> bool:
+    def read(self, name: str) -> Tensor:
+        """The values in the format that they are stored in, unchecked. Raises ValueError if the file ends early."""
+        extent = 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride or (), strict=False))
+        flat = torch.empty(math.prod(self.shape) if self.stride is None else extent, dtype=self.dtype)
+        try:
+            self._fill(flat, name, check=False)
+        except OSError as error:
+            raise ValueError(f"{self.path} cannot be read ({error}); fetch it again.") from error
+        return flat.view(self.shape) if self.stride is None else flat.as_strided(self.shape, self.stride).contiguous()
+
+    def _fill(self, flat: Tensor, name: str, exact: bool = False, check: bool = True) -> bool:
         step = _BUFFER_BYTES // self.dtype.itemsize
         on_cpu = flat.device.type == "cpu"
         direct = on_cpu and flat.dtype == self.dtype
@@ -84,7 +94,8 @@ class TensorRecord:
                     made.copy_(raw.float() if raw.dtype.itemsize == made.dtype.itemsize == 2 else raw)
                 if exact and not (direct or _equal(raw, made)):
                     return False
-                self._check_finite(raw, made, name)
+                if check:
+                    self._check_finite(raw, made, name)
                 if made is not part:
                     part.copy_(made)
         return True

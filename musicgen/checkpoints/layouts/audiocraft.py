@@ -19,6 +19,7 @@ from ..parts.codec import CodecNeeds, find_codec
 from ..parts.mert import find_mert, how_to_get
 from ..parts.style import style_config, style_part
 from ..parts.text import find_text_encoder
+from .adapter import are_adapter_names, refusal
 from .audiocraft_file import SolverFile, read_solver_file
 
 LM_FILE = "state_dict.bin"
@@ -52,6 +53,8 @@ def open_checkpoint(
     """
     solver = read_solver_file(path / LM_FILE if path.is_dir() else path)
     solver.require_weights()
+    if are_adapter_names(solver.stored.records):
+        raise refusal(path)
     folder, shapes = solver.path.parent, solver.stored.shapes()
     if not solver.settings:
         solver = replace(solver, settings=settings_of_shapes(solver))

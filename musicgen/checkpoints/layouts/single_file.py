@@ -32,6 +32,7 @@ from ..files.tensors import Recipe, StoredTensors
 from ..files.weights import read_file, read_metadata
 from ..parts.mert import find_mert, how_to_get
 from ..parts.text import EMBEDDING_AGAIN, t5_fields
+from .adapter import are_adapter_names, refusal
 
 SUFFIX = ".safetensors"
 VERSION = "1"
@@ -125,6 +126,8 @@ def read_tokenizer(path: Path) -> dict[str, str]:
 def _metadata(path: Path) -> dict[str, str]:
     metadata = read_metadata(path)
     version = metadata.get(f"{_PREFIX}format")
+    if version is None and are_adapter_names(read_file(path)):
+        raise refusal(path)
     if version is None or f"{_PREFIX}config" not in metadata:
         raise ValueError(
             f"{path} is no single-file MusicGen model: its metadata has no {_PREFIX}config; if it is the weights file "

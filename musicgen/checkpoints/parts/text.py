@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import json
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from ..checkpoint import Part
 from ..files.settings import Fields, read_json
 from ..files.tensors import Recipe, StoredTensors
-from ..files.weights import has_weights, read_file, read_weights
+from ..files.weights import has_weights, read_file, read_metadata, read_weights
 from .search import cached_folder, entries, folders_in, listed, named_first
 
 _CONFIG_FILE = "config.json"
@@ -22,14 +23,17 @@ _NUMBERS = ("vocab_size", "d_model", "d_kv", "d_ff", "num_heads", "relative_atte
 _ACTIVATIONS = ("relu", "gelu", "gated-gelu", "gated-silu")
 # What T5's files have beside the encoder.
 _DECODER = ("decoder.", "lm_head.")
+# Models that hold their T5, and the prefix of its names in them.
+_WHOLE_MODELS, _IN_MUSICGEN = ("musicgen", "musicgen_melody"), "text_encoder."
+_SINGLE_CONFIG, _AUDIOCRAFT_FILE = "musicgen.config", "state_dict.bin"
 
 
 @dataclass(frozen=True)
 class TextFiles:
-    """A T5 encoder on disk: fields of a transformers `T5Config`, the folder of its tokenizer, its tensors."""
+    """A T5 encoder on disk: fields of a transformers `T5Config`, its tokenizer (a folder or text), its tensors."""
 
     config: dict[str, Any]
-    tokenizer: Path
+    tokenizer: Path | Mapping[str, str]
     part: Part
 
 
@@ -64,28 +68,45 @@ def text_recipes(names: Iterable[str], stored: Collection[str], prefix: str = "t
 
 
 def open_text_encoder(path: Path, name: str, width: int, places: Sequence[Path]) -> TextFiles:
-    """Open the T5 at `path`: a folder as transformers writes it, or a safetensors file alone.
+    """Open the T5 at `path`: a folder as transformers writes it, a safetensors file alone, or the T5 of a whole model,
+    which is a folder in the Hugging Face layout or a single file.
 
     name: what the model calls its text encoder. width: of a state, as the model wants it. places:
     where a tokenizer may be, if not beside the weights; all T5s share one. Raises ValueError and
     FileNotFoundError.
     """
-    if path.is_dir():
-        fields = read_json(path / _CONFIG_FILE)
-        fields.choice("model_type", ("t5",))
-        config, stored = t5_fields(fields), read_weights(path)
-    else:
-        stored = StoredTensors(path, read_file(path))
-        config = _fields_of_shapes(stored)
+    config, stored, prefix, tokenizer = _open(path, places)
     gated = config["feed_forward_proj"].startswith("gated")
     if config["d_model"] != width or gated != any(word in name.lower() for word in ("flan", "v1_1", "v1.1")):
         raise ValueError(
             f"{path} is a T5 of width {config['d_model']} with {config['feed_forward_proj']}; "
             f"the model was trained with {name}, of width {width}."
         )
-    ignored = frozenset(key for key in stored.records if key.startswith(_DECODER))
-    part = Part(stored, lambda names: text_recipes(names, stored.records, ""), ignored)
-    return TextFiles(config, _tokenizer_folder(path, places), part)
+    ignored = frozenset(key for key in stored.records if not key.startswith(prefix) or key.startswith(_DECODER))
+    part = Part(stored, lambda names: text_recipes(names, stored.records, prefix), ignored)
+    return TextFiles(config, tokenizer, part)
+
+
+def _open(path: Path, places: Sequence[Path]) -> tuple[dict[str, Any], StoredTensors, str, Path | Mapping[str, str]]:
+    """The fields of a T5, the tensors that it is among, the prefix of its names there, and its tokenizer."""
+    if path.is_dir():
+        fields = read_json(path / _CONFIG_FILE)
+        whole = fields.choice("model_type", ("t5", *_WHOLE_MODELS)) != "t5"
+        config = t5_fields(fields.part("text_encoder") if whole else fields)
+        return config, read_weights(path), _IN_MUSICGEN if whole else "", _tokenizer_folder(path, places)
+    if table := _single_file(path):
+        stored = StoredTensors(path, read_file(path))
+        tokenizer = {key: table[f"musicgen.{key}"] for key in ("tokenizer", "spiece") if f"musicgen.{key}" in table}
+        fields = Fields(json.loads(table[_SINGLE_CONFIG]), f"{path}: {_SINGLE_CONFIG}")
+        return t5_fields(fields.part("text_encoder")), stored, _IN_MUSICGEN, tokenizer
+    stored = StoredTensors(path, read_file(path))
+    return _fields_of_shapes(stored), stored, "", _tokenizer_folder(path, places)
+
+
+def _single_file(path: Path) -> Mapping[str, str]:
+    """The metadata of a model in one file, empty of another file."""
+    metadata = read_metadata(path) if path.suffix.lower() == ".safetensors" else {}
+    return metadata if _SINGLE_CONFIG in metadata else {}
 
 
 def find_text_encoder(
@@ -94,7 +115,8 @@ def find_text_encoder(
     """The T5 that a language model names but does not hold.
 
     Looked for in this order: `given`, and then nowhere else; the folder `beside` and the folders in
-    it; the places in `search` and what is in them; the local Hugging Face cache. Nothing is fetched.
+    it; the places in `search` and what is in them; the local Hugging Face cache; the other models that lie
+    in these places or next to `beside`. Nothing is fetched.
     Raises FileNotFoundError that tells where to put it, ValueError if `given` does not fit.
     """
     places = [beside, *search]
@@ -107,8 +129,8 @@ def find_text_encoder(
             continue
     raise FileNotFoundError(
         f"the model in {beside} needs the text encoder {name:.80} of width {width}, which is neither beside it, nor in "
-        f"{listed(search)}, nor in the Hugging Face cache; put its config.json, tokenizer.json and model.safetensors "
-        f"into a folder {name.rsplit('/', 1)[-1]:.80} in the model's own."
+        f"{listed(search)}, nor in another model there, nor in the Hugging Face cache; put its config.json, "
+        f"tokenizer.json and model.safetensors into a folder {name.rsplit('/', 1)[-1]:.80} in the model's own."
     )
 
 
@@ -124,6 +146,27 @@ def _candidates(name: str, places: Sequence[Path]) -> Iterator[Path]:
         folder = cached_folder(repository)
         if folder is not None:
             yield folder
+    yield from _in_models([*places, places[0].parent], name)
+
+
+def _in_models(places: Sequence[Path], name: str) -> Iterator[Path]:
+    """The T5s that other models have in their folders, their weights or their file."""
+    inside = [path for place in places for path in entries(place)]
+    models = (path for path in inside if (path / _AUDIOCRAFT_FILE).is_file() or has_weights(path))
+    for folder in named_first(folders_in(models), name):
+        if (folder / _CONFIG_FILE).is_file() and has_weights(folder):
+            yield folder
+    for path in dict.fromkeys(inside):
+        try:
+            is_model = path.is_dir() and has_weights(path) and _model_type(path) in _WHOLE_MODELS
+            if is_model or (path.is_file() and _single_file(path)):
+                yield path
+        except (ValueError, OSError):
+            continue
+
+
+def _model_type(folder: Path) -> Any:
+    return read_json(folder / _CONFIG_FILE).values.get("model_type") if (folder / _CONFIG_FILE).is_file() else None
 
 
 def _tokenizer_folder(path: Path, places: Sequence[Path]) -> Path:

@@ -11,9 +11,9 @@ import torch
 from musicgen.conditioning.condition import TextCondition
 from musicgen.conditioning.melody import extract_melody, fit_length, null_chroma
 from musicgen.conditioning.text import TextEncoder
-from musicgen.conditioning.tokenizer import load_tokenizer
+from musicgen.conditioning.tokenizer import load_tokenizer, unknown_parts
 from musicgen.config import RELEASED_CHROMA, ChromaConfig
-from tests.conftest import GOLDEN, golden_tensors
+from tests.conftest import GOLDEN, golden_model, golden_tensors
 
 NOTES = {"C": 261.626, "E": 329.628, "A": 440.0, "B": 493.883}
 
@@ -73,10 +73,51 @@ def test_a_stereo_melody_is_its_mean():
     assert torch.equal(extract_melody(torch.stack([left, right]), 32000).chroma, extract_melody(left / 2, 32000).chroma)
 
 
-def test_no_text_is_the_null_condition_and_a_space_is_not(model):
-    condition = model("hf-text").text_encoder.encode([None, "", " ", "rock"])
-    assert [bool(row.any()) for row in condition.mask] == [False, False, True, True]
-    assert condition.row(0) is None and condition.row(3).shape == (2, 32)
+def test_no_text_is_the_null_condition_and_neither_is_white_space(model):
+    condition = model("hf-text").text_encoder.encode([None, "", " ", "\n\t \u3000\u200b", "rock"])
+    assert [bool(row.any()) for row in condition.mask] == [False, False, False, False, True]
+    assert condition.row(0) is None and condition.row(4).shape == (2, 32)
+
+
+PIANO, DRUMS, MINOR = "\u94a2\u7434", "\u9f13", "\u0438-\u043c\u0438\u043d\u043e\u0440"
+
+
+@pytest.mark.parametrize("text", [PIANO, DRUMS, MINOR, f"{PIANO} {DRUMS}", "\u2615\u2615", f"{PIANO}, {DRUMS}!"])
+def test_a_description_that_the_tokenizer_does_not_know_at_all_is_told_in_the_log(text, caplog):
+    encoder = golden_model("hf-text").text_encoder
+    (warning,) = encoder.warnings([text])
+    assert warning.startswith(f"the text encoder cannot read the description {text!r}: its tokenizer knows none of it")
+    encoder.encode([text, "calm piano", text])
+    assert [record.getMessage() for record in caplog.records] == [warning]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (f"calm {PIANO} and {DRUMS}", f"{PIANO!r}, {DRUMS!r}"),
+        ("calm caf\xe9 music", "'caf\xe9'"),
+        (" ".join(chr(0x4E00 + index) for index in range(8)) + " calm", "and 3 more"),
+    ],
+)
+def test_words_that_the_tokenizer_does_not_know_are_named(text, words):
+    (warning,) = golden_model("hf-text").text_encoder.warnings([text])
+    assert words in warning and "which its tokenizer does not know; use other words" in warning
+
+
+@pytest.mark.parametrize(
+    "text", ["calm piano", "", None, " ", "calm\npiano", "\u2615 calm piano", "soft drums, a rock piano"]
+)
+def test_of_a_description_that_the_tokenizer_knows_nothing_is_said(text, caplog):
+    encoder = golden_model("hf-text").text_encoder
+    assert encoder.warnings([text]) == []
+    encoder.encode([text])
+    assert not caplog.records
+
+
+def test_a_spiece_model_names_the_same_unknown_parts(tmp_path):
+    shutil.copy(GOLDEN / "spiece.model", tmp_path)
+    assert unknown_parts(load_tokenizer(tmp_path), f"calm {PIANO} calm {DRUMS}") == [PIANO, DRUMS]
+    assert unknown_parts(load_tokenizer(tmp_path), "calm") == []
 
 
 def test_padding_does_not_change_a_text(model):

@@ -62,6 +62,121 @@ def test_an_adapter_of_peft_gives_the_codes_that_transformers_takes_with_it(kind
     assert not torch.equal(codes, greedy(m))
 
 
+# Of PEFT 0.21.2 with target_modules="all-linear": the greedy codes of the model that it merged.
+ALL_LINEAR = [
+    [61, 61, 61, 38, 38, 38, 61, 61, 8, 61, 8, 61, 8, 61, 61, 61, 61, 61, 52, 61],
+    [42, 42, 42, 42, 42, 44, 42, 42, 42, 42, 42, 42, 52, 52, 42, 44, 52, 52, 52, 42],
+    [36, 36, 36, 36, 9, 9, 36, 9, 36, 9, 36, 9, 25, 25, 9, 9, 36, 9, 36, 36],
+    [28] * 20,
+]
+
+
+def test_an_adapter_of_every_linear_layer_changes_the_text_encoder_too(text):
+    lora = read_lora(GOLDEN / "loras" / "all-linear", text.config)
+    assert (lora.unmatched, lora.warnings, len(lora.text), len(lora.low_rank)) == ((), (), 12, 25)
+    before = {name: weight.clone() for name, weight in text.text_encoder.t5.state_dict().items()}
+    tuned = text.with_lora(lora)
+    assert greedy(tuned, "calm piano")[0].tolist() == ALL_LINEAR
+    assert all(torch.equal(weight, before[name]) for name, weight in text.text_encoder.t5.state_dict().items())
+    left, own = tuned.text_encoder.t5.shared.weight, text.text_encoder.t5.shared.weight
+    assert left.data_ptr() == own.data_ptr()
+    assert greedy(text.with_lora(lora, 0.0), "calm piano").equal(greedy(text, "calm piano"))
+    assert lora.without_text == (
+        "LoRA all-linear: 12 of its 37 changes (32%) are for the text encoder and are left out here, so the music is "
+        "not as it was trained.",
+    )
+    assert read_lora(GOLDEN / "loras" / "text", text.config).without_text == ()
+
+
+def t5_names(prefix, separator="."):
+    return lambda path: prefix + path.removeprefix("text_encoder.").replace(".", separator)
+
+
+@pytest.mark.parametrize(
+    "rename",
+    [
+        t5_names("text_encoder."),
+        t5_names("module.text_encoder."),
+        t5_names("lora_te_text_encoder_", "_"),
+        t5_names("lora_te_", "_"),
+        lambda path: "text_encoder." + path.removeprefix("text_encoder.encoder."),
+        lambda path: "condition_provider.conditioners.description.t5." + path.removeprefix("text_encoder."),
+    ],
+)
+def test_every_dialect_of_the_text_encoder_s_names_is_read(rename, text, lora_file):
+    stored = load_file(GOLDEN / "loras" / "all-linear" / "adapter_model.safetensors")
+    tensors = {}
+    for name, tensor in stored.items():
+        path, role = name.removeprefix("base_model.model.").split(".lora_")
+        if path.startswith("text_encoder."):
+            tensors[f"{rename(path)}.lora_{role}"] = 3.0 * tensor if role.startswith("B") else tensor
+    lora = read_lora(lora_file(tensors), text.config)
+    assert (lora.unmatched, len(lora.text), lora.low_rank) == ((), 12, ())
+    whole = read_lora(GOLDEN / "loras" / "all-linear", text.config)
+    found, wanted = (text.with_lora(one).text_encoder.t5.state_dict() for one in (lora, whole))
+    assert all(torch.allclose(found[name], weight, atol=1e-6) for name, weight in wanted.items())
+
+
+def as_bin(folder):
+    torch.save(load_file(folder / "adapter_model.safetensors"), folder / "adapter_model.bin")
+    (folder / "adapter_model.safetensors").unlink()
+
+
+def as_lightning(folder):
+    tensors = {f"model.{name}": weight for name, weight in load_file(folder / "adapter_model.safetensors").items()}
+    torch.save({"state_dict": tensors, "epoch": 1}, folder / "adapter_model.bin")
+    (folder / "adapter_model.safetensors").unlink()
+
+
+def nested(folder):
+    (folder / "default").mkdir()
+    for file in [*folder.glob("adapter_*")]:
+        file.rename(folder / "default" / file.name)
+
+
+def nested_bin(folder):
+    as_bin(folder)
+    nested(folder)
+
+
+def with_mark(folder):
+    path = folder / "adapter_config.json"
+    path.write_text(path.read_text(encoding="utf-8"), encoding="utf-16")
+
+
+def linked(folder):
+    (folder.parent / "blob").write_bytes((folder / "adapter_model.safetensors").read_bytes())
+    (folder / "adapter_model.safetensors").unlink()
+    (folder / "adapter_model.safetensors").symlink_to(folder.parent / "blob")
+
+
+@pytest.mark.parametrize("change", [as_bin, as_lightning, nested, nested_bin, with_mark, linked])
+def test_an_adapter_s_folder_is_read_as_people_have_it(change, text, peft_folder):
+    folder = peft_folder()
+    wanted = read_lora(folder, text.config)
+    change(folder)
+    found = read_lora(folder, text.config)
+    assert scales(found) == scales(wanted) and found.warnings == wanted.warnings
+    assert same_weights(text.with_lora(found), text.with_lora(wanted))
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".pt", ".pth", ".ckpt"])
+def test_a_file_that_pytorch_saved_is_read_without_running_it(suffix, text, tmp_path):
+    tensors = kohya(draw_factors(TEXT))
+    torch.save(tensors, tmp_path / f"mine{suffix}")
+    found = read_lora(tmp_path / f"mine{suffix}", text.config)
+    wanted = read_lora(save(tmp_path / "mine.safetensors", tensors), text.config)
+    assert same_weights(text.with_lora(found), text.with_lora(wanted))
+
+
+def test_of_several_adapters_in_a_folder_one_must_be_named(text, peft_folder):
+    folder = peft_folder()
+    nested(folder)
+    shutil.copytree(folder / "default", folder / "other")
+    with pytest.raises(ValueError, match=r"adapter holds 2 LoRAs, in default, other; give one of these folders"):
+        read_lora(folder, text.config)
+
+
 @pytest.mark.parametrize("kind", ["text", "melody", "stereo"])
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_every_dialect_gives_the_model_whose_stored_weights_were_merged(dialect, kind, checkpoint_copy, lora_file):
@@ -199,12 +314,12 @@ def test_a_file_without_an_alpha_is_taken_at_scale_one_and_says_so(text, lora_fi
 
 def test_tensors_that_fit_nothing_are_named_and_left_out(text, lora_file):
     t5 = "text_encoder.encoder.block.{}.layer.0.SelfAttention.q"
-    strangers = {t5.format(index): (torch.ones(32, 1), torch.ones(1, 32)) for index in range(2)}
+    strangers = {t5.format(index): (torch.ones(32, 1), torch.ones(1, 32)) for index in (8, 9)}
     tensors = kohya(draw_factors(TEXT)) | peft(strangers) | {"oddity": torch.ones(2)}
     lora = read_lora(lora_file(tensors), text.config)
     assert len(lora.unmatched) == 5 and set(peft(strangers)) | {"oddity"} == set(lora.unmatched)
     texts, others = lora.warnings
-    assert "4 tensors are for the text encoder, which takes no LoRA; they are left out" in texts
+    assert "4 tensors are for a text encoder, but fit nothing in this model's; they are left out" in texts
     assert next(iter(peft(strangers))) in texts
     assert "1 tensors fit nothing in this model; they are left out, first oddity." in others
 
@@ -311,11 +426,11 @@ def test_a_configuration_that_is_no_json_object_is_refused(content, text, peft_f
 def test_a_place_without_a_lora_is_refused_with_what_is_allowed(text, tmp_path, peft_folder):
     with pytest.raises(FileNotFoundError, match=r"nothing.safetensors does not exist; give a .safetensors file or a"):
         read_lora(tmp_path / "nothing.safetensors", text.config)
-    with pytest.raises(ValueError, match="lora.ckpt is no LoRA that can be read"):
-        read_lora(tmp_path / "lora.ckpt", text.config)
+    with pytest.raises(ValueError, match="lora.gguf is no LoRA that can be read"):
+        read_lora(save(tmp_path / "lora.gguf", PAIR), text.config)
     folder = peft_folder()
-    (folder / "adapter_model.safetensors").rename(folder / "adapter_model.bin")
-    with pytest.raises(FileNotFoundError, match="lacks adapter_model.safetensors"):
+    (folder / "adapter_model.safetensors").rename(folder / "adapter.safetensors")
+    with pytest.raises(FileNotFoundError, match="lacks adapter_model.safetensors or adapter_model.bin"):
         read_lora(folder, text.config)
 
 
