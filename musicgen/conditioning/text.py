@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,11 @@ from torch import Tensor, nn
 
 from ..environment import imported, torch_defaults
 from .condition import TextCondition
+from .tokenizer import unknown_words
+
+logger = logging.getLogger("musicgen")
+
+_NAMED = 8
 
 
 class TextEncoder(nn.Module):
@@ -31,19 +37,35 @@ class TextEncoder(nn.Module):
     @torch.no_grad()
     @torch_defaults()
     def encode(self, descriptions: Sequence[str | None]) -> TextCondition:
-        """Encode a batch; None and "" become the null condition.
+        """Encode a batch; None and texts without any word, such as "", become the null condition.
+
+        Words that the tokenizer does not know are told in the log.
 
         Returns float32 states `[B, n, C]` on the encoder's device, padded to the longest text.
         """
         if not descriptions:
             raise ValueError("no description was given; give at least one, which may be empty.")
+        texts = ["" if text is None or text.isspace() else text for text in descriptions]
+        for note in filter(None, map(self.unknown, texts)):
+            logger.warning(note)
         # One by one: in a padded batch the rounding of a row would depend on its neighbours.
-        rows = [self._encode_one(text or "") for text in descriptions]
+        rows = [self._encode_one(text) for text in texts]
         states = nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        lengths = torch.tensor([row.shape[0] if text else 0 for row, text in zip(rows, descriptions, strict=True)])
+        lengths = torch.tensor([row.shape[0] if text else 0 for row, text in zip(rows, texts, strict=True)])
         # MusicGen was trained with the empty text as the null condition, although T5 gives it an end token.
         mask = torch.arange(states.shape[1]) < lengths[:, None]
         return TextCondition(states, mask.to(states.device))
+
+    def unknown(self, description: str) -> str:
+        """Return a sentence naming the words of a description that the tokenizer does not know, or ""."""
+        words = unknown_words(self.tokenizer, description)
+        if not words:
+            return ""
+        named = ", ".join(words[:_NAMED]) + (f" and {len(words) - _NAMED} more" if len(words) > _NAMED else "")
+        return (
+            f"The text encoder does not know these words, so the music will not follow them: {named}. Use other, "
+            "English words."
+        )
 
     def _encode_one(self, text: str) -> Tensor:
         tokens = self.tokenizer([text], return_tensors="pt", padding=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,12 +75,22 @@ def restore_tokenizer(text: Mapping[str, str], where: str | Path) -> Any:
         raise ValueError(f"the tokenizer in {where} cannot be read ({error}); save the model again.") from error
 
 
+def unknown_words(tokenizer: Any, text: str) -> list[str]:
+    """Return the words of a description that the tokenizer has no pieces for, each once, in their order.
+
+    Punctuation does not count: it says nothing about music. A text without any word counts as one.
+    """
+    words = dict.fromkeys(re.findall(r"\w+", text) or text.split())
+    return [word for word in words if tokenizer.unk_token_id in torch.as_tensor(tokenizer([word])["input_ids"][0])]
+
+
 class SentencePieceTokenizer:
     """T5's tokenizer from its `spiece.model` alone; transformers would want protobuf for that."""
 
     def __init__(self, model: bytes) -> None:
         (SentencePieceProcessor,) = imported("sentencepiece", "SentencePieceProcessor")
         self.model = SentencePieceProcessor(model_proto=model)
+        self.unk_token_id: int = self.model.unk_id()
 
     def __call__(self, texts: Sequence[str], **options: object) -> dict[str, Tensor]:
         """Ids with their end token and the attention mask, both `[B, n]`, padded on the right with id 0."""

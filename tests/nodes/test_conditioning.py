@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,6 +28,23 @@ def test_a_description_becomes_raw_states_and_their_mask(encode, load):
 def test_an_empty_description_is_the_null_condition(encode, read):
     (condition,) = read(encode(""))
     assert not condition.mask.any()
+
+
+@pytest.mark.parametrize("text", [" ", "\n\t ", "\u3000"])
+def test_nothing_but_white_space_is_no_description(encode, read, text):
+    assert not read(encode(text))[0].mask.any()
+    assert torch.equal(encode(text)[0][0], encode("")[0][0])
+
+
+def test_words_that_the_text_encoder_does_not_know_are_told_on_the_node(encode, comfy, monkeypatch):
+    said = []
+    server = SimpleNamespace(send_progress_text=lambda text, node_id: said.append((text, node_id)))
+    monkeypatch.setattr(comfy.server.PromptServer, "instance", server, raising=False)
+    encode("folk")
+    assert said == []
+    encode("\u94a2\u7434")
+    ((text, node_id),) = said
+    assert "does not know" in text and "\u94a2\u7434" in text and node_id == "7"
 
 
 def test_a_description_counts_in_every_row(encode, read):

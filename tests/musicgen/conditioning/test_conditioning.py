@@ -8,12 +8,13 @@ import shutil
 import pytest
 import torch
 
+from musicgen import load_model
 from musicgen.conditioning.condition import TextCondition
 from musicgen.conditioning.melody import extract_melody, fit_length, null_chroma
 from musicgen.conditioning.text import TextEncoder
-from musicgen.conditioning.tokenizer import load_tokenizer
+from musicgen.conditioning.tokenizer import load_tokenizer, unknown_words
 from musicgen.config import RELEASED_CHROMA, ChromaConfig
-from tests.conftest import GOLDEN, golden_tensors
+from tests.conftest import GOLDEN, ROOT, golden_tensors
 
 NOTES = {"C": 261.626, "E": 329.628, "A": 440.0, "B": 493.883}
 
@@ -73,10 +74,35 @@ def test_a_stereo_melody_is_its_mean():
     assert torch.equal(extract_melody(torch.stack([left, right]), 32000).chroma, extract_melody(left / 2, 32000).chroma)
 
 
-def test_no_text_is_the_null_condition_and_a_space_is_not(model):
-    condition = model("hf-text").text_encoder.encode([None, "", " ", "rock"])
-    assert [bool(row.any()) for row in condition.mask] == [False, False, True, True]
-    assert condition.row(0) is None and condition.row(3).shape == (2, 32)
+def test_no_text_and_nothing_but_white_space_are_the_null_condition(model):
+    condition = model("hf-text").text_encoder.encode([None, "", " ", "\n\t\u3000", "rock"])
+    assert [bool(row.any()) for row in condition.mask] == [False, False, False, False, True]
+    assert condition.row(0) is None and condition.row(4).shape == (2, 32)
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown"),
+    [
+        ("calm piano", []),
+        ("calm piano, with bass (slow)!", []),  # punctuation is no word
+        ("\u94a2\u7434", ["\u94a2\u7434"]),
+        ("calm \u94a2\u7434 and \u94a2\u7434", ["\u94a2\u7434"]),
+        ("\U0001f3b8", ["\U0001f3b8"]),
+        ("\u043f\u0438\u0430\u043d\u0438\u043d\u043e", ["\u043f\u0438\u0430\u043d\u0438\u043d\u043e"]),
+        ("", []),
+    ],
+)
+def test_words_that_the_tokenizer_does_not_know_are_found_and_told_in_the_log(text, unknown, caplog):
+    encoder = load_model(ROOT / "models" / "musicgen-nano").text_encoder
+    assert unknown_words(encoder.tokenizer, text) == unknown
+    encoder.encode([text])
+    assert [word in caplog.text for word in unknown] == [True] * len(unknown)
+    assert bool(caplog.records) == bool(unknown)
+
+
+def test_a_spiece_model_finds_the_same_unknown_words(tmp_path):
+    (tmp_path / "spiece.model").write_bytes((GOLDEN / "spiece.model").read_bytes())
+    assert unknown_words(load_tokenizer(tmp_path), "rock \u94a2\u7434") == ["\u94a2\u7434"]
 
 
 def test_padding_does_not_change_a_text(model):
