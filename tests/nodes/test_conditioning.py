@@ -120,6 +120,30 @@ def test_conditioning_of_another_encoder_is_refused_with_the_node_to_use(read, s
     assert str(list(shape)) in str(refused.value) and "[1, tokens, 32]" in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("conditioning", "sentence"),
+    [
+        ("jazz", r"this conditioning is 'jazz' \(str\); allowed is a list of \[states, options\]"),
+        (None, "this conditioning is None"),
+        (torch.zeros(1, 3, 32), "this conditioning is tensor"),
+        ({"states": 1}, "this conditioning is {'states': 1}"),
+        (["jazz"], "this conditioning holds 'jazz'"),
+        ([[torch.zeros(1, 3, 32)]], "this conditioning holds .tensor"),
+        ([[torch.zeros(1, 3, 32), None]], "this conditioning holds .tensor"),
+        ([["states", {}]], "this conditioning holds .'states'"),
+        ([[torch.zeros(1, 0, 32), {}]], r"shape \[1, 0, 32\]"),
+        ([[torch.full((1, 3, 32), float("nan")), {}]], "NaN or infinite"),
+        ([[torch.ones(1, 3, 32), {"attention_mask": "all"}]], "'all' .str. as its attention_mask; allowed is a tensor"),
+        ([[torch.ones(1, 3, 32), {"attention_mask": torch.ones(2, 3)}]], "as its attention_mask; allowed"),
+        ([[torch.ones(1, 3, 32), {"strength": "strong"}]], "'strong' .str. as its strength; allowed is a number"),
+    ],
+)
+def test_conditioning_of_another_kind_is_refused_in_a_sentence(read, conditioning, sentence):
+    with pytest.raises(ValueError, match=sentence) as refused:
+        read(conditioning)
+    assert "\n" not in str(refused.value)
+
+
 def test_a_batch_that_does_not_fit_is_refused(read):
     with pytest.raises(ValueError, match="a batch of 3"):
         read([[torch.randn(3, 5, 32), {}]])
