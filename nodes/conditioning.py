@@ -7,7 +7,7 @@ from comfy_api.latest import io
 
 from ..musicgen.conditioning.melody import extract_melody
 from ..musicgen.images import chroma_image
-from .host import patchers
+from .host import patchers, progress
 from .inputs import read_audio, style_of
 from .sockets import (
     CATEGORY,
@@ -70,6 +70,8 @@ class MusicGenTextEncode(io.ComfyNode):
     def execute(cls, text_encoder: TextEncoderHandle, text: str) -> io.NodeOutput:
         with patchers.on_device(text_encoder.patcher, whole=True):
             condition = text_encoder.patcher.model.encode([text])
+        if unknown := text_encoder.patcher.model.warnings([text]):
+            progress.show(cls.hidden.unique_id, unknown[0])
         mask = condition.mask.to("cpu", torch.int64)
         # Rows that do not count are zeros, the null condition: core nodes blend and join states without their mask.
         states = condition.states.cpu() * mask.unsqueeze(-1)

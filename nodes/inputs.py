@@ -30,6 +30,10 @@ from .sockets import (
     Tokens,
 )
 
+_CONDITIONING = (
+    "allowed is a list of [states, options] from MusicGen Text Encode (or core's T5-base), so connect its CONDITIONING"
+)
+
 
 def read_audio(audio: Any, node_id: str | None = None, max_seconds: float = MAX_SECONDS) -> tuple[Tensor, int]:
     """An AUDIO value -> waveform float32 [B, C, L] with C of 1 or 2, and its sample rate.
@@ -102,12 +106,18 @@ def read_conditioning(
     T5 (CLIP Loader of type stable_audio) gives no mask and pads with zeros; its empty prompt is one
     row, T5's end token, which MusicGen was never shown alone: it is read as no description.
     """
-    return tuple(_read_entry(states, extra, model, batch_size) for states, extra in conditioning)
+    if not isinstance(conditioning, Sequence) or isinstance(conditioning, str):
+        raise ValueError(f"this conditioning is {shown(conditioning)}; {_CONDITIONING}.")
+    return tuple(_read_entry(entry, model, batch_size) for entry in conditioning)
 
 
-def _read_entry(states: Tensor, extra: dict[str, Any], model: ModelHandle, batch_size: int) -> TextCondition:
+def _read_entry(entry: Any, model: ModelHandle, batch_size: int) -> TextCondition:
+    is_pair = isinstance(entry, Sequence) and len(entry) == 2
+    if not is_pair or not isinstance(entry[0], Tensor) or not isinstance(entry[1], Mapping):
+        raise ValueError(f"this conditioning holds {shown(entry)}; {_CONDITIONING}.")
+    states, extra = entry
     width = model.config.lm.text_dim
-    if states.dim() != 3 or states.shape[2] != width:
+    if states.dim() != 3 or states.shape[2] != width or states.shape[1] == 0:
         raise ValueError(
             f"this conditioning has shape {list(states.shape)}; the model {model.name} needs [1, tokens, {width}], "
             "so make it with the MusicGenTextEncode node (MusicGen Text Encode) of the same model (or, if that is 768, "
@@ -118,23 +128,37 @@ def _read_entry(states: Tensor, extra: dict[str, Any], model: ModelHandle, batch
             f"this conditioning holds a batch of {states.shape[0]}; allowed is 1 or the batch size {batch_size}."
         )
     states = states.detach().to("cpu", torch.float32)
+    if not bool(torch.isfinite(states).all()):
+        raise ValueError("this conditioning holds NaN or infinite numbers; encode the description again.")
     return TextCondition(
         states,
         _row_mask(states, extra.get("attention_mask")),
-        strength=float(extra.get("strength", 1.0)),
-        start=float(extra.get("start_percent", 0.0)),
-        end=float(extra.get("end_percent", 1.0)),
+        strength=_number(extra, "strength", 1.0),
+        start=_number(extra, "start_percent", 0.0),
+        end=_number(extra, "end_percent", 1.0),
     )
 
 
-def _row_mask(states: Tensor, own: Tensor | None) -> Tensor:
+def _row_mask(states: Tensor, own: Any) -> Tensor:
+    """Rows of states [B, n, C] that count [B, n], by the conditioning's own mask and by their numbers."""
     mask = (states != 0).any(dim=2)
-    if own is not None:
-        own = own.to("cpu").bool().reshape(-1, own.shape[-1])[:, : states.shape[1]]
-        mask[:, : own.shape[1]] &= own
-    else:
-        mask &= mask.sum(dim=1, keepdim=True) > 1
+    if own is None:
+        return mask & (mask.sum(dim=1, keepdim=True) > 1)
+    if not isinstance(own, Tensor) or own.numel() == 0 or own.dim() == 0 or own[..., 0].numel() not in (1, len(mask)):
+        raise ValueError(
+            f"this conditioning has {shown(own)} as its attention_mask; allowed is a tensor [{len(mask)}, tokens], so "
+            "encode the description with MusicGen Text Encode."
+        )
+    own = own.to("cpu").bool().reshape(-1, own.shape[-1])[:, : states.shape[1]]
+    mask[:, : own.shape[1]] &= own
     return mask
+
+
+def _number(extra: Mapping[str, Any], key: str, default: float) -> float:
+    try:
+        return float(extra.get(key, default))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"this conditioning has {shown(extra[key])} as its {key}; allowed is a number.") from error
 
 
 def read_melody(melody: MelodyBatch | None, model: ModelHandle, batch_size: int) -> list[Melody]:

@@ -41,11 +41,11 @@ RELEASES = (
     Release("facebook/musicgen-small", 2.4),
     Release("facebook/musicgen-medium", 8.0),
     Release("facebook/musicgen-large", 13.7),
-    Release("facebook/musicgen-melody", 6.2),
+    Release("facebook/musicgen-melody", 6.1),
     Release("facebook/musicgen-melody-large", 10.5),
-    Release("facebook/musicgen-stereo-small", 2.4),
-    Release("facebook/musicgen-stereo-medium", 8.1),
-    Release("facebook/musicgen-stereo-large", 13.8),
+    Release("facebook/musicgen-stereo-small", 1.2),
+    Release("facebook/musicgen-stereo-medium", 4.1),
+    Release("facebook/musicgen-stereo-large", 6.9),
     Release("facebook/musicgen-stereo-melody", 6.3),
     Release("facebook/musicgen-stereo-melody-large", 10.6),
     Release("facebook/musicgen-style", 4.3, (_T5_BASE, _MERT)),
@@ -57,6 +57,16 @@ def find_release(label: str) -> Release | None:
     """The release that a choice names, whatever size an older version of this list gave it."""
     match = re.match(r"download (\S+)", label)
     return next((release for release in RELEASES if match and release.repo == match[1]), None)
+
+
+def named_release(name: str) -> Release | None:
+    """Return the release of a repository or a model's name, in any case.
+
+    >>> named_release("facebook/musicgen-small").name
+    'musicgen-small'
+    """
+    clean = name.strip().casefold()
+    return next((release for release in RELEASES if clean in (release.repo, release.name)), None)
 
 
 def select_files(names: Collection[str]) -> list[str]:

@@ -10,12 +10,14 @@ import os
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import comfy.cli_args
 import comfy.utils
 import folder_paths
+import yaml
 
 from ...musicgen.checkpoints.discovery import find_models, is_model_folder
 from ...musicgen.hub.download import Progress, fetch
-from ...musicgen.hub.releases import RELEASES, Release, find_release
+from ...musicgen.hub.releases import RELEASES, Release, find_release, named_release
 from .progress import check_interrupt, show
 
 FOLDER = "musicgen"
@@ -54,20 +56,25 @@ def choices() -> list[str]:
     return [*known, *(release.label for release in RELEASES if release.name not in known)]
 
 
-def resolve_model(name: str) -> tuple[str, Path]:
-    """A name out of a workflow -> the name as it is shown, and the model's folder or file.
+def resolve_model(name: str | None) -> tuple[str, Path]:
+    """A name from a workflow -> the name as it is shown, and the model's folder or file.
 
-    Backslashes of Windows and another case are understood. For a download that was not made yet it is
-    the folder that the model will have.
+    Backslashes from Windows, another case, and the repository of a release that is here are understood. For a
+    download that was not made yet it is the folder that the model will have.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"model is {name}; allowed is the name of a model, such as {DEFAULT_MODEL!r}.")
     known = models()
     if release := find_release(name):
         return release.name, known.get(release.name, _download_folder() / release.name)
+    release = named_release(name)
     clean = PurePosixPath(name.replace("\\", "/"))
     alike = [model for model in known if model.casefold() == str(clean).casefold()]
-    for candidate in (name, str(clean), *(alike if len(alike) == 1 else ())):
+    for candidate in (name, str(clean), *(alike if len(alike) == 1 else ()), release and release.name):
         if candidate in known:
             return candidate, known[candidate]
+    if release is not None:
+        raise ValueError(f"model is {name!r}, which is not here yet; choose {release.label!r} to download it.")
     if clean.is_absolute() or ".." in clean.parts or ":" in name:
         raise ValueError(
             f"model is {name!r}, a path outside the models folder; put the model's folder into models/musicgen "
@@ -113,8 +120,10 @@ def loras() -> dict[str, Path]:
     return found
 
 
-def resolve_lora(name: str) -> tuple[str, Path]:
-    """A name out of a workflow -> the name with forward slashes, and the LoRA's file or folder."""
+def resolve_lora(name: str | None) -> tuple[str, Path]:
+    """A name from a workflow -> the name with forward slashes, and the LoRA's file or folder."""
+    if not isinstance(name, str):
+        raise ValueError(f"lora is {name}; allowed is the name of a file or folder in models/loras.")
     clean, known = str(PurePosixPath(name.replace("\\", "/"))), loras()
     if clean not in known:
         first = ", ".join(list(known)[:_NAMED]) or "none"
@@ -140,7 +149,28 @@ def model_name(path: Path) -> str:
 
 
 def _download_folder() -> Path:
+    """The folder for downloads: the user's default one where extra_model_paths names it, else `models/musicgen`."""
+    if any(_is_default(Path(path)) for path in _extra_paths_files()):
+        return Path(folder_paths.get_folder_paths(FOLDER)[0])
     return Path(folder_paths.models_dir, FOLDER)
+
+
+def _extra_paths_files() -> list[str]:
+    """The files that ComfyUI reads more model folders from, in its order."""
+    own = os.path.join(os.path.dirname(os.path.realpath(folder_paths.__file__)), "extra_model_paths.yaml")
+    named = comfy.cli_args.args.extra_model_paths_config or []
+    return [own, *(path for paths in named for path in paths)]
+
+
+def _is_default(file: Path) -> bool:
+    """Whether a file names a folder for this pack's models as a default one. ComfyUI puts such a folder first, but
+    keeps no note of it: it puts a folder of the user's that is no default first as well, where the pack comes later."""
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError):
+        return False
+    places = yaml.safe_load(text) or {}
+    return any(place and place.get("is_default") and place.get(FOLDER) for place in places.values())
 
 
 def fetch_release(release: Release, node_id: str | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -27,6 +28,23 @@ def test_a_description_becomes_raw_states_and_their_mask(encode, load):
 def test_an_empty_description_is_the_null_condition(encode, read):
     (condition,) = read(encode(""))
     assert not condition.mask.any()
+
+
+@pytest.mark.parametrize("text", [" ", "\n\t ", "\u3000"])
+def test_nothing_but_white_space_is_no_description(encode, read, text):
+    assert not read(encode(text))[0].mask.any()
+    assert torch.equal(encode(text)[0][0], encode("")[0][0])
+
+
+def test_words_that_the_text_encoder_does_not_know_are_told_on_the_node(encode, comfy, monkeypatch):
+    said = []
+    server = SimpleNamespace(send_progress_text=lambda text, node_id: said.append((text, node_id)))
+    monkeypatch.setattr(comfy.server.PromptServer, "instance", server, raising=False)
+    encode("folk")
+    assert said == []
+    encode("\u94a2\u7434")
+    ((text, node_id),) = said
+    assert "cannot read" in text and "\u94a2\u7434" in text and node_id == "7"
 
 
 def test_a_description_counts_in_every_row(encode, read):
@@ -100,6 +118,30 @@ def test_conditioning_of_another_encoder_is_refused_with_the_node_to_use(read, s
     with pytest.raises(ValueError, match="MusicGenTextEncode") as refused:
         read([[torch.randn(shape), {}]])
     assert str(list(shape)) in str(refused.value) and "[1, tokens, 32]" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("conditioning", "sentence"),
+    [
+        ("jazz", r"this conditioning is 'jazz' \(str\); allowed is a list of \[states, options\]"),
+        (None, "this conditioning is None"),
+        (torch.zeros(1, 3, 32), "this conditioning is tensor"),
+        ({"states": 1}, "this conditioning is {'states': 1}"),
+        (["jazz"], "this conditioning holds 'jazz'"),
+        ([[torch.zeros(1, 3, 32)]], "this conditioning holds .tensor"),
+        ([[torch.zeros(1, 3, 32), None]], "this conditioning holds .tensor"),
+        ([["states", {}]], "this conditioning holds .'states'"),
+        ([[torch.zeros(1, 0, 32), {}]], r"shape \[1, 0, 32\]"),
+        ([[torch.full((1, 3, 32), float("nan")), {}]], "NaN or infinite"),
+        ([[torch.ones(1, 3, 32), {"attention_mask": "all"}]], "'all' .str. as its attention_mask; allowed is a tensor"),
+        ([[torch.ones(1, 3, 32), {"attention_mask": torch.ones(2, 3)}]], "as its attention_mask; allowed"),
+        ([[torch.ones(1, 3, 32), {"strength": "strong"}]], "'strong' .str. as its strength; allowed is a number"),
+    ],
+)
+def test_conditioning_of_another_kind_is_refused_in_a_sentence(read, conditioning, sentence):
+    with pytest.raises(ValueError, match=sentence) as refused:
+        read(conditioning)
+    assert "\n" not in str(refused.value)
 
 
 def test_a_batch_that_does_not_fit_is_refused(read):

@@ -56,6 +56,62 @@ def test_a_download_that_is_made_is_the_local_model_whatever_the_size_in_its_nam
         shutil.rmtree(models_folder / "musicgen-small")
 
 
+@pytest.mark.parametrize("name", ["facebook/musicgen-small", "musicgen-small", "Facebook/MusicGen-Small"])
+def test_a_release_named_as_the_readme_names_it_is_here_or_tells_its_download(node_list, host, models_folder, name):
+    label = next(choice for choice in host.folders.choices() if choice.startswith("download facebook/musicgen-small "))
+    answer = node_list[0].validate_inputs(model=name)
+    assert f"{name!r}, which is not here yet; choose {label!r} to download it" in answer
+    shutil.copytree(CHECKPOINTS / "hf-text", models_folder / "musicgen-small")
+    try:
+        assert node_list[0].validate_inputs(model=name) is True
+        assert host.folders.resolve_model(name)[0] == "musicgen-small"
+    finally:
+        shutil.rmtree(models_folder / "musicgen-small")
+
+
+def test_no_name_at_all_is_answered_in_a_sentence(run):
+    with pytest.raises(ValueError, match="model is None; allowed is the name of a model"):
+        run("Loader", model=None, dtype="auto")
+
+
+class TestDefaultDrive:
+    """Downloads go where extra_model_paths says that new models go."""
+
+    @pytest.fixture
+    def configure(self, comfy, host, tmp_path, monkeypatch):
+        """Let ComfyUI read a configuration, in which {drive} is a folder, as it does before packs load."""
+        drive = tmp_path / "drive"
+        (drive / "musicgen").mkdir(parents=True)
+        extra = importlib.import_module("utils.extra_config")
+
+        def configure(text):
+            file = tmp_path / "extra.yaml"
+            file.write_text(text.format(drive=drive), encoding="utf-8")
+            monkeypatch.setattr(comfy.folder_paths, "folder_names_and_paths", {})
+            args = importlib.import_module("comfy.cli_args").args
+            monkeypatch.setattr(args, "extra_model_paths_config", [[str(file)]])
+            extra.load_extra_path_config(str(file))
+            host.folders.register_model_folder()
+            return drive
+
+        return configure
+
+    def place(self, host):
+        return host.folders.resolve_model("download facebook/musicgen-small (2.4 GB, CC-BY-NC 4.0)")[1]
+
+    def test_a_default_folder_gets_them(self, configure, host):
+        drive = configure("a:\n  base_path: {drive}\n  is_default: true\n  musicgen: musicgen\n")
+        assert self.place(host) == drive / "musicgen" / "musicgen-small"
+
+    def test_another_folder_does_not(self, configure, host, models_folder):
+        configure("a:\n  base_path: {drive}\n  musicgen: musicgen\n")
+        assert self.place(host) == models_folder / "musicgen-small"
+
+    def test_a_default_folder_of_other_models_does_not(self, configure, host, models_folder):
+        configure("a:\n  base_path: {drive}\n  is_default: true\n  loras: musicgen\n")
+        assert self.place(host) == models_folder / "musicgen-small"
+
+
 def test_an_unknown_download_is_refused(node_list):
     assert "does not exist" in node_list[0].validate_inputs(model="download nobody/nothing (1 GB)")
 

@@ -11,7 +11,7 @@ from musicgen.conditioning.style import StyleConditioner
 from musicgen.config import RELEASED_CHROMA, CodecConfig, LMConfig, ModelConfig, StyleConfig
 from musicgen.generation.params import GenerationParams
 from musicgen.generation.request import Request
-from musicgen.hub.releases import RELEASES, find_release, select_files
+from musicgen.hub.releases import RELEASES, find_release, named_release, select_files
 from musicgen.lm.language_model import LMModel
 from tests.conftest import ROOT
 
@@ -115,3 +115,29 @@ def test_each_release_is_found_by_its_label_whatever_its_size():
 )  # fmt: skip
 def test_one_layout_of_a_repository_is_chosen(names, chosen):
     assert sorted(select_files(names | {"config.json", "README.md"})) == chosen
+
+
+# Sizes of the files that are fetched, in GB, as the repositories' own pages state them.
+PUBLISHED = {
+    "facebook/musicgen-small": 2.36,
+    "facebook/musicgen-medium": 8.04,
+    "facebook/musicgen-large": 13.72,
+    "facebook/musicgen-melody": 6.13,
+    "facebook/musicgen-melody-large": 10.5,
+    "facebook/musicgen-stereo-small": 1.22,
+    "facebook/musicgen-stereo-medium": 4.07,
+    "facebook/musicgen-stereo-large": 6.92,
+    "facebook/musicgen-stereo-melody-large": 10.64,
+}
+
+
+def test_sizes_are_those_of_the_repositories():
+    sizes = {release.repo: release.gigabytes for release in RELEASES}
+    for repo, size in PUBLISHED.items():
+        assert sizes[repo] == pytest.approx(size, rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["facebook/musicgen-small", "musicgen-small", " Facebook/MusicGen-Small "])
+def test_a_release_is_known_by_its_repository_and_by_its_name(name):
+    assert named_release(name).repo == "facebook/musicgen-small"
+    assert named_release("somebody/musicgen-small") is None
