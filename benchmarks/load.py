@@ -1,21 +1,20 @@
-"""Peak memory and time of loading checkpoints of the released sizes, beside transformers.
+"""Peak memory and time of loading checkpoints of the released sizes, compared with transformers.
 
-Theory. The weights as they are kept must be written once, and the file must be read once. So the
-least memory is the bytes kept, and the least time is that of reading the file into memory that has
-just been taken (which costs the kernel about as much as the copy). What a loader adds is its mark:
-a second copy of the model, a file that is mapped and stays resident, numbers made before they are
-overwritten. Ours reads each tensor straight into the parameter, or through a buffer of 1 MiB where
-the format of numbers changes, and looks once at each number to see whether it is finite. The marks
-to keep are 1.15 times the bytes kept (1.3 for `.bin`), and 1.5 times the reading of the file.
+Theory. A loader must write the kept weights once and read the file once. The least memory is
+therefore the bytes kept, and the least time is the time of reading the file into newly allocated
+memory (the kernel takes about as long for the allocation as for the copy). Loaders add to both: a
+second copy of the model, a mapped file that stays resident, numbers that are made and then
+overwritten. Ours reads each tensor straight into its parameter, or through a buffer of 1 MiB if the
+dtype changes, and checks each number once for being finite. Its limits are 1.15 times the bytes kept
+(1.3 for `.bin`), and 1.5 times the time of reading the file.
 
-Random weights of the real shapes are written to a folder (`--folder`), one model after the other,
-and removed again. Each load is a process of its own with one thread. Its peak is that of resident
-memory (VmHWM) less what was resident before, when everything was imported already; mapped pages of
-a file count, and what is no file's stands apart as well, since the kernel may take mapped pages
-back. The file is read once before, so that it comes from the page cache as far as it fits there.
-Seconds are given by the clock and of the processor; the ratio is that of the processor's, which other
-work on the machine disturbs less. Of several measurements the quickest counts, and the largest peak.
-Linux only.
+The benchmark writes random weights of the real shapes to a folder (`--folder`), one model after the
+other, and removes them again. Each load runs in a new process with one thread. Its peak is the peak
+of resident memory (VmHWM) minus the resident memory before the load, after all imports. Mapped pages
+of a file count; the peak of anonymous memory has its own column, since the kernel may reclaim mapped
+pages. The file is read once before, so that the page cache holds as much of it as fits. Seconds are
+given by the clock and for the processor; the ratio uses the processor's, which other programs on the
+machine disturb less. The fastest of several measurements counts, with the largest peak. Linux only.
 
     python benchmarks/load.py small medium large
 
@@ -42,7 +41,7 @@ from measuring import ROOT, Anonymous, finish, status
 
 SIZES = {"tiny": (128, 2, 2), "small": (1024, 24, 16), "medium": (1536, 48, 24), "large": (2048, 48, 32)}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "auto": None}
-"""Of the language model; auto is float16 where that is exact, as it is for the numbers that are written here."""
+"""Dtypes of the language model; auto stores float16 if that is exact, as it is for the weights written here."""
 LOADS = [("hf", "fp32"), ("hf", "auto"), ("hf", "bf16"), ("audiocraft", "bf16")]
 BLOCK = 1 << 24
 MARKS = {"hf": 1.15, "audiocraft": 1.3}
@@ -51,19 +50,19 @@ KEPT: list[Any] = []
 
 
 def random_block(dtype: torch.dtype) -> bytes:
-    """Some plausible weights, which are written over and over."""
+    """Return a block of plausible weights, which is repeated to fill a file."""
     numbers = torch.randn(BLOCK // dtype.itemsize, generator=torch.Generator().manual_seed(0)) * 0.02
     return numbers.half().to(dtype).view(torch.uint8).numpy().tobytes()
 
 
 def fill(file: Any, nbytes: int, block: bytes) -> None:
-    """Write nbytes of the block at the file's position."""
+    """Write nbytes to the file by repeating the block."""
     for start in range(0, nbytes, len(block)):
         file.write(block[: min(len(block), nbytes - start)])
 
 
 def transformers_config(size: str) -> Any:
-    """transformers' configuration of a released model."""
+    """Return transformers' configuration of a released model."""
     from transformers import EncodecConfig, MusicgenConfig, MusicgenDecoderConfig, T5Config
 
     dim, layers, heads = SIZES[size]
@@ -89,18 +88,18 @@ def transformers_config(size: str) -> Any:
 
 
 def write_tokenizer(folder: Path) -> None:
-    """Any tokenizer: no text is read here."""
+    """Write any tokenizer, since no text is encoded here."""
     shutil.copy(ROOT / "models" / "musicgen-nano" / "tokenizer.json", folder)
 
 
 def write_hf(folder: Path, size: str) -> None:
-    """The Hugging Face layout in float32, one safetensors file."""
+    """Write a model in the Hugging Face layout: float32, one safetensors file."""
     from transformers import MusicgenForConditionalGeneration
 
     config = transformers_config(size)
     with torch.device("meta"):
         tensors = MusicgenForConditionalGeneration(config).state_dict()
-    # T5's embedding has two names, and files hold it once.
+    # T5's embedding has two names; a file holds it once.
     tensors.pop("text_encoder.encoder.embed_tokens.weight", None)
     folder.mkdir()
     config.save_pretrained(folder)
@@ -109,7 +108,7 @@ def write_hf(folder: Path, size: str) -> None:
 
 
 def write_safetensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
-    """A file of float32 tensors, never all in memory."""
+    """Write a file of float32 tensors without holding them in memory."""
     header, at = {}, 0
     for name, shape in shapes.items():
         size = 4 * torch.Size(shape).numel()
@@ -123,7 +122,7 @@ def write_safetensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
 
 
 def write_audiocraft(folder: Path, hf: Path) -> None:
-    """audiocraft's layout: the language model in float16, codec and T5 in float32."""
+    """Write a model in audiocraft's layout: the language model in float16, codec and T5 in float32."""
     import yaml
 
     from musicgen.checkpoints.layouts import audiocraft, huggingface
@@ -151,7 +150,7 @@ def write_audiocraft(folder: Path, hf: Path) -> None:
 
 
 def sources(recipes: dict[str, Any], ours: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
-    """The stored tensors that parameters are made of, and their shapes."""
+    """Return the names and shapes of the stored tensors that the parameters are made from."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name, recipe in recipes.items():
         shapes |= recipe.source_shapes(ours[name].shape)
@@ -159,7 +158,7 @@ def sources(recipes: dict[str, Any], ours: dict[str, torch.Tensor]) -> dict[str,
 
 
 def write_bin(path: Path, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype, settings: str) -> None:
-    """A file of torch.save, whose numbers are written after its structure: it need not fit into memory."""
+    """Write a file of torch.save: first its structure, then its numbers, so that it need not fit into memory."""
     from musicgen.checkpoints.layouts.audiocraft_file import read_solver_file
 
     tensors = {name: torch.empty(shape, dtype=dtype) for name, shape in shapes.items()}
@@ -174,7 +173,7 @@ def write_bin(path: Path, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype
 
 
 def write_t5(folder: Path, hf: Path) -> None:
-    """The text encoder of the model in the folder `hf`, alone."""
+    """Write the text encoder of the model in the folder `hf` alone."""
     fields = json.loads((hf / "config.json").read_text(encoding="utf-8"))["text_encoder"]
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(fields), encoding="utf-8")
@@ -188,7 +187,11 @@ def write_t5(folder: Path, hf: Path) -> None:
 
 
 def measured(load: Any) -> dict[str, float]:
-    """Run a load whose result has a number of bytes; memory beyond what was resident before, and seconds."""
+    """Run a load and measure its seconds and its memory beyond the resident memory before.
+
+    Args:
+        load: loads a model and returns the number of bytes that it keeps.
+    """
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     resident, anonymous = status("VmRSS"), status("RssAnon")
     watch = Anonymous()
@@ -208,14 +211,14 @@ def measured(load: Any) -> dict[str, float]:
 
 
 def bytes_of(modules: list[Any]) -> int:
-    """Bytes of all weights; the modules are kept alive until the process ends."""
+    """Return the bytes of all weights, and keep the modules alive until the process ends."""
     tensors = {t.data_ptr(): t.nbytes for m in modules for t in [*m.parameters(), *m.buffers()]}
     KEPT.extend(modules)
     return sum(tensors.values())
 
 
 def child(who: str, folder: Path, dtype: str) -> dict[str, float]:
-    """One measurement, in a process of its own."""
+    """Take one measurement; called in a new process."""
     torch.set_num_threads(1)
     if who == "read":
         return measured(lambda: read_all(folder))
@@ -239,7 +242,7 @@ def child(who: str, folder: Path, dtype: str) -> dict[str, float]:
 
 
 def read_all(folder: Path) -> int:
-    """Read the weights of a folder once, into memory taken for it."""
+    """Read the weight files of a folder once into newly allocated memory, and return their bytes."""
     total = 0
     for path in sorted(folder.rglob("*")):
         if path.suffix in (".bin", ".safetensors"):
@@ -254,7 +257,7 @@ def read_all(folder: Path) -> int:
 
 
 def run_child(who: str, folder: Path, dtype: str = "fp32") -> dict[str, float]:
-    """Measure in a process of its own."""
+    """Take one measurement in a new process."""
     command = [sys.executable, __file__, "--child", who, "--folder", str(folder), "--dtype", dtype]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
@@ -263,14 +266,14 @@ def run_child(who: str, folder: Path, dtype: str = "fp32") -> dict[str, float]:
 
 
 def best(who: str, folder: Path, dtype: str, repeats: int) -> dict[str, Any]:
-    """The quickest of several measurements with the largest of their peaks."""
+    """Return the fastest of several measurements, with the largest of their peaks."""
     rows = [run_child(who, folder, dtype) for _ in range(repeats)]
     peaks = {name: max(row[name] for row in rows) for name in ("peak", "peak_anonymous")}
     return {**min(rows, key=lambda row: row["cpu"]), **peaks}
 
 
 def measure(size: str, folder: Path, with_transformers: bool, repeats: int) -> list[dict[str, Any]]:
-    """All loads of one model."""
+    """Measure all loads of one model."""
     rows = []
     for layout, dtype in LOADS:
         place = folder / layout
@@ -289,7 +292,7 @@ def measure(size: str, folder: Path, with_transformers: bool, repeats: int) -> l
 
 
 def line(row: dict[str, Any]) -> str:
-    """A measurement as a line of the table."""
+    """Format a measurement as a line of the table."""
     sizes = [row[name] / 1e9 for name in ("file", "kept", "peak", "peak_anonymous")]
     return (
         f"{row['model']:7} {row['layout']:11} {row['to']:5} {row['who']:13}"
@@ -306,12 +309,12 @@ HEADINGS = (
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=["small"], help=f"some of {', '.join(SIZES)}; small by default")
-    parser.add_argument("--folder", type=Path, help="where to write the models; the system's place for such by default")
+    parser.add_argument("--folder", type=Path, help="folder to write the models to; a temporary one by default")
     parser.add_argument("--without-transformers", action="store_true", help="measure only this library")
-    parser.add_argument("--repeats", type=int, default=3, help="measurements of each load; the quickest counts")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements of each load; the fastest counts")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--dtype", choices=DTYPES, default="fp32", help=argparse.SUPPRESS)
     options = parser.parse_args()

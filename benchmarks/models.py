@@ -1,7 +1,7 @@
-"""Models of the released shapes with random weights, and a text to put to them: their speed is that of the real ones.
+"""Models of the released shapes with random weights, as fast as the real ones, and a text condition for them.
 
-The weights are one block of normal numbers, laid out over and over, since drawing billions of numbers would
-take longer than what is measured. `nano` is the shape of the bundled model.
+The weights repeat one block of normal numbers, since drawing billions of numbers would take longer than the
+measurements. `nano` is the shape of the bundled model.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _BLOCK = 1 << 22
 
 
 def released_config(size: str) -> ModelConfig:
-    """The numbers of a text model, one of NAMES."""
+    """Return the numbers of a text model, one of NAMES."""
     if size == "nano":
         return read_config(ROOT / "models" / "musicgen-nano")
     dim, layers = SIZES[size]
@@ -44,7 +44,16 @@ def random_lm(
     fp16_exact: bool = True,
     operations: Any = nn,
 ) -> tuple[LMModel, ModelConfig]:
-    """A language model in `dtype`. fp16_exact: its weights are float16 numbers, as those of the released files."""
+    """Build a language model with random weights.
+
+    Args:
+        size: one of NAMES.
+        dtype: dtype of the weights.
+        device: where to put the weights.
+        seed: seed of the weights.
+        fp16_exact: round the weights to float16, as in the released files.
+        operations: the source of Linear, LayerNorm and Embedding.
+    """
     config = released_config(size)
     with torch.device("meta"):
         lm = LMModel(config.lm, operations, dtype=dtype)
@@ -52,14 +61,14 @@ def random_lm(
 
 
 def random_weights(size: str) -> dict[str, Tensor]:
-    """A language model's weights by name, in float32; float16 holds them too."""
+    """Return a language model's weights by name, in float32 but exact in float16."""
     return random_lm(size)[0].state_dict()
 
 
 def build_lm(
     size: str, weights: dict[str, Tensor], dtype: torch.dtype | None, device: torch.device | str = "cpu"
 ) -> LMModel:
-    """A language model as `load_model` makes it of these weights with this dtype; float32 ones are shared."""
+    """Build a language model from weights, as `load_model` does for this dtype; float32 weights are shared."""
     computed = torch.float32 if dtype in (None, torch.int8) else dtype
     with torch.device("meta"):
         lm = LMModel(released_config(size).lm, quick_operations(nn, int8=dtype == torch.int8), dtype=computed)
@@ -73,20 +82,20 @@ def build_lm(
 def random_codec(
     size: str = "small", device: torch.device | str = "cpu", seed: int = 0, *, audio_channels: int = 1
 ) -> EnCodec:
-    """The codec of a model, in float32."""
+    """Build the codec of a model in float32."""
     with torch.device("meta"):
         codec = EnCodec(released_config(size).codec, audio_channels)
     return _filled(codec, device, seed)
 
 
 def text_condition(num_tokens: int = 16, dim: int = 768, seed: int = 0) -> TextCondition:
-    """What a text encoder would make of so many tokens."""
+    """Return a random condition in the form that a text encoder returns for num_tokens tokens."""
     states = torch.randn(1, num_tokens, dim, generator=torch.Generator().manual_seed(seed))
     return TextCondition(states, torch.ones(1, num_tokens, dtype=torch.bool))
 
 
 def _filled(module: Any, device: torch.device | str, seed: int, fp16_exact: bool = False) -> Any:
-    """Give every weight its numbers: as wide as keeps the size of what passes through, norms the identity."""
+    """Fill all weights: matrices with a scale that keeps the size of activations, norms with the identity."""
     block = torch.randn(_BLOCK, generator=torch.Generator().manual_seed(seed))
     module.to_empty(device=device)
     for name, weight in module.state_dict().items():

@@ -1,18 +1,18 @@
-"""What ComfyUI adds to a generation: the same piece through a real server and through the bare library.
+"""The time that ComfyUI adds to a generation: the same piece through a real server and through the bare library.
 
-Theory. A step of the language model is the same arithmetic in both. What the host adds is per layer (its drop-in
-layers ask each time whether a weight lies on another device or has a patch), per step (a look at the Cancel
-button, a message of progress), four times a second (a picture of the codes as JPEG), and per prompt (the graph,
-its cache, the websocket, writing the sound). The first two weigh the more, the smaller the model: for nano they
-are the worst case, for the released models they should vanish. The mark is 5 % of the sampler's time.
+Theory. The arithmetic of a step is the same in both. The host adds time per layer (its drop-in layers check each
+time whether a weight is on another device or has a patch), per step (a check of the Cancel button, a progress
+message), four times a second (a picture of the codes as JPEG), and per prompt (the graph, its cache, the websocket,
+writing the sound). The smaller the model, the more the first two matter: nano is the worst case, and for the
+released models they should vanish. The limit is 5 % of the sampler's time.
 
-A server is started with this pack in it (`--comfyui`, or the one that quickstart.py fetched), and a prompt of
-loader, text encoder, sampler, decoder and saver is queued; after the first time only sampler, decoder and saver
-run, since ComfyUI keeps what did not change. The library makes the same piece in this process, with the same
-weights, seed and number of threads, in turns with the server. A node's seconds are those between the server's
-messages that it and its successor begin. `cpu s` is of the processor, for a whole prompt, which other work on the
-machine disturbs less. Released sizes have random weights (`--model small`), which are written to a temporary
-folder first. Linux only.
+The benchmark starts a server with this pack in it (`--comfyui`, or the one that quickstart.py fetched) and queues
+a prompt of loader, text encoder, sampler, decoder and saver. After the first prompt only sampler, decoder and saver
+run, since ComfyUI caches the results of unchanged nodes. The library makes the same piece in this process, with the
+same weights, seed and number of threads, in turns with the server. A node's seconds are the time between two
+messages from the server: that the node starts, and that its successor starts. `cpu s` is the processor's time for a
+whole prompt, which other programs on the machine disturb less. Released sizes have random weights (`--model small`),
+which are written to a temporary folder first. Linux only.
 
     python benchmarks/node_overhead.py --model nano --seconds 10 --threads 1
 
@@ -44,7 +44,7 @@ MARK = 1.05
 
 
 def prompt(model: str, seconds: float, seed: int) -> dict[str, Any]:
-    """The workflow of the project, for a model and a seed."""
+    """Return the project's text workflow for a model, a duration and a seed."""
     nodes = json.loads((ROOT / "workflows" / "api" / "text_to_music.json").read_text(encoding="utf-8"))
     changes = {
         "MusicGenLoader": {"model": model, "dtype": "fp32"},
@@ -57,7 +57,7 @@ def prompt(model: str, seconds: float, seed: int) -> dict[str, Any]:
 
 
 def through_server(server: ComfyServer, nodes: dict[str, Any]) -> dict[str, float]:
-    """Run a prompt; seconds of each kind of node, of the whole, and of the processor."""
+    """Run a prompt; return the seconds of sampler and decoder, of the whole prompt, and of the processor."""
     began_at: list[tuple[str, float]] = []
 
     def on_event(name: str, data: dict[str, Any]) -> None:
@@ -75,8 +75,8 @@ def through_server(server: ComfyServer, nodes: dict[str, Any]) -> dict[str, floa
 
 
 def through_library(model: MusicGen, params: GenerationParams) -> dict[str, float]:
-    """Make the same piece here."""
-    # The server keeps the condition, so it does not count.
+    """Make the same piece in this process; return the same figures."""
+    # ComfyUI caches the condition, so encoding the text does not count here either.
     request = Request(params=params, positive=[model.text_encoder.encode([TEXT])])
     busy, began = time.process_time(), time.perf_counter()
     codes = generate(model.lm, model.config, request)
@@ -88,13 +88,13 @@ def through_library(model: MusicGen, params: GenerationParams) -> dict[str, floa
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has used of the processor."""
+    """Return the processor seconds that a process has used."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def place_model(size: str, models: Path) -> tuple[str, Path]:
-    """The loader's name of a model and where it lies; a released size is written with random weights."""
+    """Return the loader's name of a model and its folder; a released size is written with random weights."""
     if size == "nano":
         return "bundled/musicgen-nano", ROOT / "models" / "musicgen-nano"
     import load
@@ -104,7 +104,7 @@ def place_model(size: str, models: Path) -> tuple[str, Path]:
 
 
 def measure(options: argparse.Namespace, base: Path) -> dict[str, dict[str, list[float]]]:
-    """Samples of seconds by who and what, in turns, after one round that does not count."""
+    """Measure library and nodes in turns, after one uncounted round; return samples by contender and figure."""
     prepare_base(base, ROOT)
     name, path = place_model(options.model, base / "models" / "musicgen")
     model = load_model(path)
@@ -123,7 +123,7 @@ def measure(options: argparse.Namespace, base: Path) -> dict[str, dict[str, list
 
 
 def table(samples: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
-    """Print the samples and how they compare; the ratio is the middle one of the rounds."""
+    """Print and return the samples and their ratios; `ratio` is the median over the rounds."""
     rows = []
     print(f"{'seconds':10}{'library':>24}{'nodes':>24}{'ratio':>8}{'least':>8}")
     for what, ours in samples["library"].items():
@@ -136,7 +136,7 @@ def table(samples: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=("nano", "small", "medium", "large"), default="nano")
     parser.add_argument("--seconds", type=float, default=10.0)

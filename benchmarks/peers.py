@@ -1,10 +1,10 @@
-"""What our decoding is measured against: one step of two other implementations, on weights of the same shapes.
+"""Two other implementations to compare our decoding with: one step each, on weights of the same shapes.
 
-`Transformers` runs the installed transformers' own decoder with its own cache. `Audiocraft` is a
-model of what audiocraft does in a step, written for this comparison, since that package cannot be
-installed beside ComfyUI: four embeddings and four heads, the keys and values of the condition
-projected anew in every step, a cache that is copied when it grows. Both guide and draw as their
-originals do; what their loops do beside that is left out, in their favour.
+`Transformers` runs the decoder and cache of the installed transformers. `Audiocraft` imitates a step
+of audiocraft and was written for this comparison, since that package cannot be installed beside
+ComfyUI: four embeddings and four heads, keys and values of the condition projected in every step,
+and a cache that is copied whenever it grows. Both guide and draw as the originals do; all other work
+in the originals' loops is left out, in their favour.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from musicgen.config import ModelConfig
 
 
 def draw(logits: Tensor, cfg_coef: float, top_k: int) -> Tensor:
-    """Guide `[2B, K, card]`, keep the likeliest, draw: `[B, K]`."""
+    """Guide logits `[2B, K, card]`, keep the likeliest codes, and draw codes `[B, K]`."""
     conditional, null = logits.chunk(2)
     guided = null + (conditional - null) * cfg_coef
     smallest = guided.topk(top_k, dim=-1).values[..., -1:]
@@ -31,7 +31,7 @@ def draw(logits: Tensor, cfg_coef: float, top_k: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a peer decodes: weights under our names, and a cache `[2, rows, heads, n, head_dim]` for each layer."""
+    """The input of a peer: weights under our names, and a cache `[2, rows, heads, n, head_dim]` for each layer."""
 
     config: ModelConfig
     weights: dict[str, Tensor]
@@ -42,7 +42,7 @@ class Setting:
 
 
 class Transformers:
-    """transformers' MusicgenForCausalLM."""
+    """The step of transformers' MusicgenForCausalLM."""
 
     def __init__(self, setting: Setting) -> None:
         from transformers import MusicgenDecoderConfig, MusicgenForCausalLM
@@ -77,7 +77,7 @@ class Transformers:
     def _named(
         weights: dict[str, Tensor], num_codebooks: int, dtype: torch.dtype, device: torch.device | str
     ) -> dict[str, Tensor]:
-        """Our weights under transformers' names, as views where nothing has to be converted."""
+        """Return our weights under transformers' names, as views if dtype and device are the same."""
         made = {}
         tables = weights["embedding.weight"].chunk(num_codebooks)
         heads = weights["head.weight"].chunk(num_codebooks)
@@ -131,7 +131,7 @@ class Transformers:
 
 
 class Audiocraft:
-    """A step with the structure of audiocraft's."""
+    """A step with the structure of audiocraft's own."""
 
     def __init__(self, setting: Setting) -> None:
         lm, batch, dtype, device = setting.config.lm, setting.batch, setting.dtype, setting.device
