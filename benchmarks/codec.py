@@ -1,4 +1,4 @@
-"""Time, memory and exactness of EnCodec at the released width, beside the `encodec` package and transformers.
+"""Time, memory and exactness of EnCodec at the released width, compared with `encodec` and transformers.
 
 Theory. The decoder of the 32 kHz codec (64 filters, ratios 8, 5, 4, 4) multiplies and adds about 7.6
 GFLOP a second of sound: 6 in convolutions, of which the four upsampling ones and the residual blocks
@@ -8,8 +8,8 @@ is not: each of its 50 steps a second multiplies one row by 17 MB of weights a l
 rate at which the caches deliver them. The least time of the convolutions is thus their work by that rate,
 plus the time of pads, copies and ELUs (0.3 G of them a second of sound).
 
-Memory. Run at once, the outermost layers hold several tensors of 64 channels a sample, about 1.2 kB a
-sample. In chunks of two seconds it is that of a chunk, and the sound.
+Memory. In one pass the outermost layers hold several tensors of 64 channels, about 1.2 kB per sample.
+In chunks of two seconds the memory is that of one chunk, plus the sound.
 
 The contenders run in turns in one process, on random weights: ours, the same modules all at once as
 the `encodec` package runs them, and with `--transformers` its EncodecModel (weights of its own). The
@@ -49,7 +49,7 @@ WHO = ("ours", "encodec", "transformers")
 
 
 def codec_of(device: str) -> EnCodec:
-    """The released codec with random weights."""
+    """Build the released codec with random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         codec = EnCodec(CONFIG, 1).eval().requires_grad_(False)
@@ -60,7 +60,7 @@ def codec_of(device: str) -> EnCodec:
 
 
 def transformers_codec(device: str) -> Any:
-    """transformers' model of the same shape, with random weights of its own."""
+    """Build transformers' model of the same shape, with its own random weights."""
     from load import transformers_config
     from transformers import EncodecModel
 
@@ -68,7 +68,7 @@ def transformers_codec(device: str) -> Any:
 
 
 def codes_and_sound(length: int, device: str) -> tuple[Tensor, Tensor]:
-    """Random codes [1, 4, T] and noise [1, 1, L] of so many seconds."""
+    """Return random codes [1, 4, T] and noise [1, 1, L] for a number of seconds."""
     generator = torch.Generator().manual_seed(1)
     codes = torch.randint(CONFIG.card, (1, CONFIG.num_codebooks, length * CONFIG.frame_rate), generator=generator)
     sound = 0.2 * torch.randn(1, 1, length * CONFIG.sample_rate, generator=generator)
@@ -76,7 +76,15 @@ def codes_and_sound(length: int, device: str) -> tuple[Tensor, Tensor]:
 
 
 def action(who: str, way: str, length: int, device: str, codec: EnCodec | None = None) -> Callable[[], Tensor]:
-    """Code so many seconds once, as one of those that are compared does it."""
+    """Return a function that encodes or decodes once with one contender.
+
+    Args:
+        who: the contender, one of WHO.
+        way: "encode" or "decode".
+        length: seconds of sound.
+        device: where to compute.
+        codec: our codec, built anew if None.
+    """
     codes, sound = codes_and_sound(length, device)
     if who == "transformers":
         theirs = transformers_codec(device)
@@ -90,14 +98,14 @@ def action(who: str, way: str, length: int, device: str, codec: EnCodec | None =
 
 
 def gemm_rate(device: str, repeats: int = 5) -> float:
-    """Floating-point operations per second of a large matrix product."""
+    """Measure the floating-point operations per second of a large matrix product."""
     a, b = torch.randn(4096, 512, device=device), torch.randn(512, 512, device=device)
     a @ b
     return 2 * 4096 * 512 * 512 / min(seconds(lambda: a @ b, device) for _ in range(repeats))
 
 
 def work(codec: EnCodec, way: str) -> dict[str, float]:
-    """Floating-point operations per second of sound, of the convolutions and of the LSTM."""
+    """Count the floating-point operations per second of sound in the convolutions and in the LSTM."""
     done = {"convolutions": 0.0, "lstm": 0.0}
 
     def note(module: Any, inputs: tuple[Tensor, ...], output: Any) -> None:
@@ -119,7 +127,7 @@ def work(codec: EnCodec, way: str) -> dict[str, float]:
 
 
 def child(who: str, way: str, length: int, device: str) -> int:
-    """Bytes that one run takes at most, in a process of its own."""
+    """Measure the peak bytes of one run; called in a new process."""
     codec = None if who == "transformers" else codec_of(device)
     run = action(who, way, length, device, codec)
     if device != "cpu":
@@ -133,7 +141,7 @@ def child(who: str, way: str, length: int, device: str) -> int:
 
 
 def run_child(who: str, way: str, length: int, device: str) -> int:
-    """Measure memory in a process of its own."""
+    """Measure the peak bytes of one run in a new process."""
     command = [sys.executable, __file__, "--child", who, way, "--seconds", str(length), "--device", device]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
@@ -149,7 +157,7 @@ def difference(way: str, ours: Tensor, theirs: Tensor) -> float:
 
 
 def measure(way: str, length: int, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """All that is compared on one length of sound."""
+    """Compare all contenders on one length of sound."""
     device = options.device
     codec = codec_of(device)
     left_out = WHO[1:] if options.alone else () if options.transformers else ("transformers",)
@@ -172,7 +180,7 @@ def measure(way: str, length: int, options: argparse.Namespace) -> list[dict[str
 
 
 def line(row: dict[str, Any]) -> str:
-    """A measurement as a line of the table."""
+    """Format a measurement as a line of the table."""
     apart = "" if row["difference"] is None else f"{row['difference']:.1e}"
     return (
         f"{row['way']:7}{row['seconds']:6} {row['who']:13}{spread(row['samples']):>20}{row['ratio']:8.2f}"
@@ -188,15 +196,15 @@ HEADINGS = (
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, nargs="+", default=[30], help="lengths of sound; 30 by default")
     parser.add_argument("--encode", action="store_true", help="measure encoding too")
     parser.add_argument("--transformers", action="store_true", help="measure transformers' EncodecModel too")
     parser.add_argument("--alone", action="store_true", help="measure only ours: at once, 300 s take 12 GB")
     parser.add_argument("--device", default="cpu", help="cpu (the default) or cuda")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of the CPU")
-    parser.add_argument("--rounds", type=int, default=3, help="of the comparison in time")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="threads of torch")
+    parser.add_argument("--rounds", type=int, default=3, help="time samples of each contender")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)

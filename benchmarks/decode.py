@@ -1,4 +1,4 @@
-"""Steps per second of the language model, beside transformers and a model of audiocraft, and beside the memory's speed.
+"""Steps per second of the language model, compared with transformers, audiocraft-like code and the memory's speed.
 
 Theory. At batch 1 a step multiplies two rows (guidance has two) by every weight: 14 d^2 numbers a
 layer, with keys and values of the condition kept, and the heads; and it reads the keys and values
@@ -53,7 +53,7 @@ BYTES = {None: 2, torch.int8: 1, torch.float32: 4, torch.bfloat16: 2, torch.floa
 
 
 class Ours:
-    """A step of this library."""
+    """The step of this library."""
 
     def __init__(self, lm: LMModel, config: ModelConfig, batch: int, cache: list[Tensor], device: str) -> None:
         self.lm, self.config, self.batch, self.device = lm, config, batch, torch.device(device)
@@ -66,7 +66,7 @@ class Ours:
         self.generators = [torch.Generator().manual_seed(i) for i in range(batch)]
 
     def reset(self, position: int) -> None:
-        """Pretend that so many positions are decoded."""
+        """Set the number of positions that count as decoded."""
         for cache in self.decoder.caches:
             cache.length = position
         self.decoder.columns = position
@@ -80,13 +80,13 @@ class Ours:
 
 
 def random_cache(config: ModelConfig, batch: int, dtype: torch.dtype, device: str) -> list[Tensor]:
-    """Keys and values `[2, rows, heads, STEPS + 1, head_dim]` of every layer."""
+    """Make random keys and values `[2, rows, heads, STEPS + 1, head_dim]` for every layer."""
     shape = (2, 2 * batch, config.lm.num_heads, STEPS + 1, config.lm.dim // config.lm.num_heads)
     return [torch.randn(shape, dtype=dtype, device=device) for _ in range(config.lm.num_layers)]
 
 
 def contenders(options: argparse.Namespace, config: ModelConfig, weights: dict[str, Tensor]) -> dict[str, Any]:
-    """Everything that is measured, by name."""
+    """Build all contenders, by name."""
     dtypes = CPU if options.device == "cpu" else CUDA
     peer_dtype = torch.float32 if options.device == "cpu" else torch.bfloat16
     cache = random_cache(config, options.batch, peer_dtype, options.device)
@@ -101,7 +101,7 @@ def contenders(options: argparse.Namespace, config: ModelConfig, weights: dict[s
 
 
 def measure(made: dict[str, Any], rounds: int, device: str) -> dict[str, list[list[float]]]:
-    """Seconds of a step, per contender, round and position, after a round that does not count."""
+    """Measure the seconds of a step, by contender, round and position, after one uncounted round."""
     samples: dict[str, list[list[float]]] = {name: [] for name in made}
     for _ in range(rounds + 1):
         for name in made:
@@ -115,7 +115,7 @@ def measure(made: dict[str, Any], rounds: int, device: str) -> dict[str, list[li
 
 
 def mean_over_piece(row: list[float]) -> float:
-    """The mean step of a piece, by straight lines between the positions that were measured."""
+    """Return the mean time of a step over a piece, interpolated linearly between the measured positions."""
     at = [0, *POSITIONS[1:-1], STEPS]
     return sum((b - a) * (s + t) / 2 for a, b, s, t in zip(at, at[1:], row, row[1:], strict=False)) / STEPS
 
@@ -130,7 +130,7 @@ def bytes_per_step(config: ModelConfig, weight: int, number: int, batch: int) ->
 def report(
     options: argparse.Namespace, config: ModelConfig, samples: dict[str, list[list[float]]]
 ) -> list[dict[str, Any]]:
-    """Print the table; its rows."""
+    """Print the table and return its rows."""
     limit = bandwidth(options.device)
     dtypes = CPU | CUDA
     means = {name: [mean_over_piece(row) for row in found] for name, found in samples.items()}
@@ -194,7 +194,7 @@ def whole(options: argparse.Namespace, config: ModelConfig, made: dict[str, Any]
 
 
 def request_of(config: ModelConfig, duration: float, batch: int = 1) -> Request:
-    """Ask for so many seconds after a description."""
+    """Build a request for a number of seconds with a description."""
     condition = text_condition(dim=config.lm.text_dim)
     return Request(params=GenerationParams(duration), positive=[condition], batch_size=batch)
 
@@ -202,7 +202,7 @@ def request_of(config: ModelConfig, duration: float, batch: int = 1) -> Request:
 def piece(
     lm: LMModel, config: ModelConfig, options: argparse.Namespace, duration: float, graphs: bool | None
 ) -> Tensor:
-    """Codes of a piece of ours."""
+    """Sample the codes of a piece with this library."""
     return generate(
         lm,
         config,
@@ -214,7 +214,7 @@ def piece(
 
 
 def peer_piece(peer: Any, config: ModelConfig, duration: float) -> None:
-    """As many steps of a peer as a piece takes."""
+    """Run as many steps of a peer as a piece has."""
     peer.reset(0)
     for _ in range(request_of(config, duration).steps(config)):
         peer.step()
@@ -223,7 +223,7 @@ def peer_piece(peer: Any, config: ModelConfig, duration: float) -> None:
 def first_second(
     lm: LMModel, codec: EnCodec, config: ModelConfig, options: argparse.Namespace, graphs: bool | None
 ) -> None:
-    """A second of sound."""
+    """Sample and decode a second of sound."""
     codec.decode(piece(lm, config, options, 1.0, graphs).to(options.device))
 
 
@@ -239,11 +239,11 @@ def memory_beside_estimate(
 
 
 def ignore(_: Any) -> None:
-    """A progress report that nobody reads."""
+    """Ignore a progress report."""
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("size", nargs="?", choices=NAMES, default="small")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -251,7 +251,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="samples of each position")
     parser.add_argument("--threads", type=int, help="threads of torch; its own choice by default")
     parser.add_argument("--without-peers", action="store_true", help="measure only this library")
-    parser.add_argument("--whole", type=float, default=0.0, help="also run whole generations of so many seconds")
+    parser.add_argument("--whole", type=float, default=0.0, help="also run whole generations of this many seconds")
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -1,4 +1,4 @@
-"""Peak memory and time of loading checkpoints of the released sizes, beside transformers.
+"""Peak memory and time of loading checkpoints of the released sizes, compared with transformers.
 
 Theory. The weights as they are kept must be written once, and the file must be read once. So the
 least memory is the bytes kept, and the least time is that of reading the file into memory that has
@@ -50,19 +50,19 @@ KEPT: list[Any] = []
 
 
 def random_block(dtype: torch.dtype) -> bytes:
-    """Some plausible weights, which are written over and over."""
+    """Return a block of plausible weights, which is repeated to fill a file."""
     numbers = torch.randn(BLOCK // dtype.itemsize, generator=torch.Generator().manual_seed(0)) * 0.02
     return numbers.half().to(dtype).view(torch.uint8).numpy().tobytes()
 
 
 def fill(file: Any, nbytes: int, block: bytes) -> None:
-    """Write nbytes of the block at the file's position."""
+    """Write nbytes to the file by repeating the block."""
     for start in range(0, nbytes, len(block)):
         file.write(block[: min(len(block), nbytes - start)])
 
 
 def transformers_config(size: str) -> Any:
-    """transformers' configuration of a released model."""
+    """Return transformers' configuration of a released model."""
     from transformers import EncodecConfig, MusicgenConfig, MusicgenDecoderConfig, T5Config
 
     dim, layers, heads = SIZES[size]
@@ -88,18 +88,18 @@ def transformers_config(size: str) -> Any:
 
 
 def write_tokenizer(folder: Path) -> None:
-    """Any tokenizer: no text is read here."""
+    """Write any tokenizer, since no text is encoded here."""
     shutil.copy(ROOT / "models" / "musicgen-nano" / "tokenizer.json", folder)
 
 
 def write_hf(folder: Path, size: str) -> None:
-    """The Hugging Face layout in float32, one safetensors file."""
+    """Write a model in the Hugging Face layout: float32, one safetensors file."""
     from transformers import MusicgenForConditionalGeneration
 
     config = transformers_config(size)
     with torch.device("meta"):
         tensors = MusicgenForConditionalGeneration(config).state_dict()
-    # T5's embedding has two names, and files hold it once.
+    # T5's embedding has two names; a file holds it once.
     tensors.pop("text_encoder.encoder.embed_tokens.weight", None)
     folder.mkdir()
     config.save_pretrained(folder)
@@ -108,7 +108,7 @@ def write_hf(folder: Path, size: str) -> None:
 
 
 def write_safetensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
-    """A file of float32 tensors, never all in memory."""
+    """Write a file of float32 tensors without holding them in memory."""
     header, at = {}, 0
     for name, shape in shapes.items():
         size = 4 * torch.Size(shape).numel()
@@ -122,7 +122,7 @@ def write_safetensors(path: Path, shapes: dict[str, tuple[int, ...]]) -> None:
 
 
 def write_audiocraft(folder: Path, hf: Path) -> None:
-    """audiocraft's layout: the language model in float16, codec and T5 in float32."""
+    """Write a model in audiocraft's layout: the language model in float16, codec and T5 in float32."""
     import yaml
 
     from musicgen.checkpoints.layouts import audiocraft, huggingface
@@ -150,7 +150,7 @@ def write_audiocraft(folder: Path, hf: Path) -> None:
 
 
 def sources(recipes: dict[str, Any], ours: dict[str, torch.Tensor]) -> dict[str, tuple[int, ...]]:
-    """The stored tensors that parameters are made of, and their shapes."""
+    """Return the names and shapes of the stored tensors that the parameters are made from."""
     shapes: dict[str, tuple[int, ...]] = {}
     for name, recipe in recipes.items():
         shapes |= recipe.source_shapes(ours[name].shape)
@@ -158,7 +158,7 @@ def sources(recipes: dict[str, Any], ours: dict[str, torch.Tensor]) -> dict[str,
 
 
 def write_bin(path: Path, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype, settings: str) -> None:
-    """A file of torch.save, whose numbers are written after its structure: it need not fit into memory."""
+    """Write a file of torch.save: first its structure, then its numbers, so that it need not fit into memory."""
     from musicgen.checkpoints.layouts.audiocraft_file import read_solver_file
 
     tensors = {name: torch.empty(shape, dtype=dtype) for name, shape in shapes.items()}
@@ -173,7 +173,7 @@ def write_bin(path: Path, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype
 
 
 def write_t5(folder: Path, hf: Path) -> None:
-    """The text encoder of the model in the folder `hf`, alone."""
+    """Write the text encoder of the model in the folder `hf` alone."""
     fields = json.loads((hf / "config.json").read_text(encoding="utf-8"))["text_encoder"]
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(fields), encoding="utf-8")
@@ -207,14 +207,14 @@ def measured(load: Any) -> dict[str, float]:
 
 
 def bytes_of(modules: list[Any]) -> int:
-    """Bytes of all weights; the modules are kept alive until the process ends."""
+    """Return the bytes of all weights, and keep the modules alive until the process ends."""
     tensors = {t.data_ptr(): t.nbytes for m in modules for t in [*m.parameters(), *m.buffers()]}
     KEPT.extend(modules)
     return sum(tensors.values())
 
 
 def child(who: str, folder: Path, dtype: str) -> dict[str, float]:
-    """One measurement, in a process of its own."""
+    """Take one measurement; called in a new process."""
     torch.set_num_threads(1)
     if who == "read":
         return measured(lambda: read_all(folder))
@@ -238,7 +238,7 @@ def child(who: str, folder: Path, dtype: str) -> dict[str, float]:
 
 
 def read_all(folder: Path) -> int:
-    """Read the weights of a folder once, into memory taken for it."""
+    """Read the weight files of a folder once into newly allocated memory, and return their bytes."""
     total = 0
     for path in sorted(folder.rglob("*")):
         if path.suffix in (".bin", ".safetensors"):
@@ -253,7 +253,7 @@ def read_all(folder: Path) -> int:
 
 
 def run_child(who: str, folder: Path, dtype: str = "fp32") -> dict[str, float]:
-    """Measure in a process of its own."""
+    """Take one measurement in a new process."""
     command = [sys.executable, __file__, "--child", who, "--folder", str(folder), "--dtype", dtype]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode:
@@ -262,14 +262,14 @@ def run_child(who: str, folder: Path, dtype: str = "fp32") -> dict[str, float]:
 
 
 def best(who: str, folder: Path, dtype: str, repeats: int) -> dict[str, Any]:
-    """The quickest of several measurements with the largest of their peaks."""
+    """Return the fastest of several measurements, with the largest of their peaks."""
     rows = [run_child(who, folder, dtype) for _ in range(repeats)]
     peaks = {name: max(row[name] for row in rows) for name in ("peak", "peak_anonymous")}
     return {**min(rows, key=lambda row: row["cpu"]), **peaks}
 
 
 def measure(size: str, folder: Path, with_transformers: bool, repeats: int) -> list[dict[str, Any]]:
-    """All loads of one model."""
+    """Measure all loads of one model."""
     rows = []
     for layout, dtype in LOADS:
         place = folder / layout
@@ -288,7 +288,7 @@ def measure(size: str, folder: Path, with_transformers: bool, repeats: int) -> l
 
 
 def line(row: dict[str, Any]) -> str:
-    """A measurement as a line of the table."""
+    """Format a measurement as a line of the table."""
     sizes = [row[name] / 1e9 for name in ("file", "kept", "peak", "peak_anonymous")]
     return (
         f"{row['model']:7} {row['layout']:11} {row['to']:5} {row['who']:13}"
@@ -305,12 +305,12 @@ HEADINGS = (
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", nargs="*", default=["small"], help=f"some of {', '.join(SIZES)}; small by default")
-    parser.add_argument("--folder", type=Path, help="where to write the models; the system's place for such by default")
+    parser.add_argument("--folder", type=Path, help="folder to write the models to; a temporary one by default")
     parser.add_argument("--without-transformers", action="store_true", help="measure only this library")
-    parser.add_argument("--repeats", type=int, default=3, help="measurements of each load; the quickest counts")
+    parser.add_argument("--repeats", type=int, default=3, help="measurements of each load; the fastest counts")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     parser.add_argument("--dtype", choices=DTYPES, default="fp32", help=argparse.SUPPRESS)
     options = parser.parse_args()

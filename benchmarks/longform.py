@@ -1,11 +1,11 @@
 """Time and memory of pieces longer than the model's window.
 
-Theory. A piece is sampled in windows of 30 s that move on by 18 s (nano's are shorter), and each window continues
-the 12 s that it shares with the one before it. So the first window costs its 1500 steps, and every further one a
-prefill of 600 positions and 900 steps, at positions that are the same in every window: the time grows by equal
-amounts for equal lengths, about 8 % above the first window's rate where long caches count and less where they do
-not. The cache is that of one window and is made anew for each, so the memory of sampling a piece does not depend
-on its length. A codec that decodes in pieces needs no more than one of them and the sound itself.
+Theory. A piece is sampled in windows of 30 s with a stride of 18 s (nano's are shorter), and each window continues
+the 12 s that it shares with the one before it. The first window takes 1500 steps, and every further one a prefill
+of 600 positions and 900 steps, at the same positions in every window. The time therefore grows by equal amounts for
+equal lengths, about 8 % above the first window's rate if long caches matter, and less if they do not. A cache
+holds one window and is allocated anew for each, so the memory of sampling does not depend on the length of the
+piece. A codec that decodes in chunks needs the memory of one chunk and of the sound itself.
 
 Two figures say how far that holds. `stride s` is the cost of moving on, a prefill and the steps of a whole window
 after the first, and `linear` compares it with that of the shortest piece which has one: theory says 1. It
@@ -43,17 +43,17 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def clock_of(device: torch.device) -> Callable[[], float]:
-    """The processor's seconds where one thread does everything, else those of the clock."""
+    """Return a function for the processor's seconds if one CPU thread does all the work, else for the clock's."""
     return time.process_time if device.type == "cpu" and torch.get_num_threads() == 1 else time.perf_counter
 
 
 def request_of(config: ModelConfig, params: GenerationParams) -> Request:
-    """Ask for a piece after a description."""
+    """Build a request for a piece with a description."""
     return Request(params=params, positive=[text_condition(dim=config.lm.text_dim)])
 
 
 def piece(lm: Any, config: ModelConfig, params: GenerationParams, device: torch.device) -> dict[str, Any]:
-    """Sample a piece. Its codes, its seconds, and of each window the seconds of its prefill and of a step.
+    """Sample a piece; return its codes, its seconds, and the seconds of each window's prefill and of its steps.
 
     A window's first column is its prefill, with the preparation before it.
     """
@@ -83,7 +83,7 @@ def stride_seconds(row: dict[str, Any], counts: list[int]) -> float | None:
 
 
 def peak(action: Callable[[], Any], device: torch.device) -> int:
-    """Bytes that one call takes at most."""
+    """Measure the peak bytes of one call."""
     if device.type != "cuda":
         return peak_memory(action)
     torch.cuda.reset_peak_memory_stats(device)
@@ -95,7 +95,7 @@ def peak(action: Callable[[], Any], device: torch.device) -> int:
 def sample_and_decode(
     lm: Any, config: ModelConfig, codec: EnCodec, params: GenerationParams, device: torch.device
 ) -> dict[str, Any]:
-    """One piece and its sound: seconds and memory of both."""
+    """Sample a piece and decode it; return the seconds and the memory of both."""
     found: dict[str, Any] = {}
     taken = peak(lambda: found.update(piece(lm, config, params, device)), device)
     codes = found.pop("codes")
@@ -106,7 +106,7 @@ def sample_and_decode(
 
 
 def measure(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row for each length."""
+    """Measure all lengths and return one row for each."""
     device = torch.device(options.device)
     lm, config = random_lm(options.model, DTYPES[options.dtype], device)
     codec = random_codec(options.codec or options.model, device)
@@ -138,7 +138,7 @@ HEADINGS = ("length", "windows", "LM s", "/ second", "step ms 1st", "others", "p
 
 
 def line(row: dict[str, Any]) -> str:
-    """A length as a line of the table."""
+    """Format a row as a line of the table."""
     steps, prefills = row["step"], row["prefill"][1:]
     cells = [
         f"{row['length']:g}",
@@ -158,16 +158,16 @@ def line(row: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=NAMES, default="nano")
-    parser.add_argument("--codec", choices=NAMES, help="whose codec decodes; the model's by default")
+    parser.add_argument("--codec", choices=NAMES, help="the model whose codec decodes; --model by default")
     parser.add_argument("--seconds", type=float, nargs="+", default=[30.0, 60.0, 120.0, 300.0])
-    parser.add_argument("--window", type=float, help="seconds; the model's by default, moved on by three fifths")
+    parser.add_argument("--window", type=float, help="seconds; the model's by default, with a stride of three fifths")
     parser.add_argument("--dtype", choices=DTYPES, default="fp32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--rounds", type=int, default=2, help="measurements of each length; the quickest counts")
+    parser.add_argument("--rounds", type=int, default=2, help="measurements of each length; the fastest counts")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rows = measure(options)

@@ -44,14 +44,14 @@ def machine() -> dict[str, Any]:
 
 
 def bandwidth(device: torch.device | str = "cpu", repeats: int = 5) -> float:
-    """Bytes per second at which the device reads its memory: the best of several sums over 1 GiB."""
+    """Measure the bytes per second at which the device reads its memory: the best of several sums over 1 GiB."""
     numbers = torch.ones(_BLOCK_BYTES // 4, device=device)
     numbers.sum()
     return _BLOCK_BYTES / min(seconds(numbers.sum, device) for _ in range(repeats))
 
 
 def seconds(action: Callable[[], Any], device: torch.device | str = "cpu") -> float:
-    """Wall time of one call, the device's queue emptied before and after."""
+    """Measure the wall time of one call; the device's queue is emptied before and after."""
     _synchronize(device)
     began = time.perf_counter()
     action()
@@ -67,7 +67,7 @@ def _synchronize(device: torch.device | str) -> None:
 def in_turns(
     actions: Mapping[str, Callable[[], Any]], rounds: int, device: torch.device | str = "cpu"
 ) -> dict[str, list[float]]:
-    """Seconds of each action, one after the other in every round, after one round that does not count."""
+    """Measure the seconds of each action, one after the other in every round, after one uncounted round."""
     samples: dict[str, list[float]] = {name: [] for name in actions}
     for index in range(rounds + 1):
         for name, action in actions.items():
@@ -78,13 +78,13 @@ def in_turns(
 
 
 def spread(samples: list[float], scale: float = 1.0) -> str:
-    """Least, middle and largest of some samples, as a cell of a table."""
+    """Format the smallest, middle and largest sample as a cell of a table."""
     low, middle, high = (scale * f(samples) for f in (min, statistics.median, max))
     return f"{low:.3g} {middle:.3g} {high:.3g}"
 
 
 def status(field: str) -> int:
-    """A figure of this process's memory, in bytes. Linux only."""
+    """Read a figure of this process's memory in bytes. Linux only."""
     for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(field + ":"):
             return int(line.split()[1]) * 1024
@@ -92,14 +92,14 @@ def status(field: str) -> int:
 
 
 class Anonymous(threading.Thread):
-    """Watches the memory that is no file's, every few milliseconds. Linux only."""
+    """Measure the peak of anonymous memory, every few milliseconds. Linux only."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.peak, self.over = 0, threading.Event()
 
     def run(self) -> None:
-        """Look, until it is over."""
+        """Read the memory until `over` is set."""
         while not self.over.wait(0.005):
             self.peak = max(self.peak, status("RssAnon"))
 
@@ -116,5 +116,5 @@ def peak_memory(action: Callable[[], Any]) -> int:
 
 
 def finish(benchmark: str, rows: list[dict[str, Any]], **more: Any) -> None:
-    """Print the one line for machines."""
+    """Print the results as one line of JSON."""
     print(json.dumps({"benchmark": benchmark, "machine": machine(), **more, "rows": rows}))

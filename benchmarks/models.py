@@ -1,4 +1,4 @@
-"""Models of the released shapes with random weights, and a text to put to them: their speed is that of the real ones.
+"""Models of the released shapes with random weights, as fast as the real ones, and a text condition for them.
 
 The weights are one block of normal numbers, laid out over and over, since drawing billions of numbers would
 take longer than the measurement. `nano` is the shape of the bundled model.
@@ -27,7 +27,7 @@ _BLOCK = 1 << 22
 
 
 def released_config(size: str) -> ModelConfig:
-    """The numbers of a text model, one of NAMES."""
+    """Return the numbers of a text model, one of NAMES."""
     if size == "nano":
         return read_config(ROOT / "models" / "musicgen-nano")
     dim, layers = SIZES[size]
@@ -44,7 +44,16 @@ def random_lm(
     fp16_exact: bool = True,
     operations: Any = nn,
 ) -> tuple[LMModel, ModelConfig]:
-    """A language model in `dtype`. fp16_exact: its weights are float16 numbers, as those of the released files."""
+    """Build a language model with random weights.
+
+    Args:
+        size: one of NAMES.
+        dtype: dtype of the weights.
+        device: where to put the weights.
+        seed: seed of the weights.
+        fp16_exact: round the weights to float16, as in the released files.
+        operations: the source of Linear, LayerNorm and Embedding.
+    """
     config = released_config(size)
     with torch.device("meta"):
         lm = LMModel(config.lm, operations, dtype=dtype)
@@ -52,14 +61,14 @@ def random_lm(
 
 
 def random_weights(size: str) -> dict[str, Tensor]:
-    """A language model's weights by name, in float32; float16 holds them too."""
+    """Return a language model's weights by name, in float32 but exact in float16."""
     return random_lm(size)[0].state_dict()
 
 
 def build_lm(
     size: str, weights: dict[str, Tensor], dtype: torch.dtype | None, device: torch.device | str = "cpu"
 ) -> LMModel:
-    """A language model as `load_model` makes it of these weights with this dtype; float32 ones are shared."""
+    """Build a language model from weights, as `load_model` does for this dtype; float32 weights are shared."""
     computed = torch.float32 if dtype in (None, torch.int8) else dtype
     with torch.device("meta"):
         lm = LMModel(released_config(size).lm, quick_operations(nn, int8=dtype == torch.int8), dtype=computed)
@@ -73,7 +82,7 @@ def build_lm(
 def random_codec(
     size: str = "small", device: torch.device | str = "cpu", seed: int = 0, *, audio_channels: int = 1
 ) -> EnCodec:
-    """The codec of a model, in float32."""
+    """Build the codec of a model in float32."""
     with torch.device("meta"):
         codec = EnCodec(released_config(size).codec, audio_channels)
     return _filled(codec, device, seed)

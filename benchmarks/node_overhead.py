@@ -44,7 +44,7 @@ MARK = 1.05
 
 
 def prompt(model: str, seconds: float, seed: int) -> dict[str, Any]:
-    """The workflow of the project, for a model and a seed."""
+    """Return the project's text workflow for a model, a duration and a seed."""
     nodes = json.loads((ROOT / "workflows" / "api" / "text_to_music.json").read_text(encoding="utf-8"))
     changes = {
         "MusicGenLoader": {"model": model, "dtype": "fp32"},
@@ -57,7 +57,7 @@ def prompt(model: str, seconds: float, seed: int) -> dict[str, Any]:
 
 
 def through_server(server: ComfyServer, nodes: dict[str, Any]) -> dict[str, float]:
-    """Run a prompt; seconds of each kind of node, of the whole, and of the processor."""
+    """Run a prompt; return the seconds of sampler and decoder, of the whole prompt, and of the processor."""
     began_at: list[tuple[str, float]] = []
 
     def on_event(name: str, data: dict[str, Any]) -> None:
@@ -75,8 +75,8 @@ def through_server(server: ComfyServer, nodes: dict[str, Any]) -> dict[str, floa
 
 
 def through_library(model: MusicGen, params: GenerationParams) -> dict[str, float]:
-    """Make the same piece here."""
-    # The server keeps the condition, so it does not count.
+    """Make the same piece in this process; return the same figures."""
+    # ComfyUI caches the condition, so encoding the text does not count here either.
     request = Request(params=params, positive=[model.text_encoder.encode([TEXT])])
     busy, began = time.process_time(), time.perf_counter()
     codes = generate(model.lm, model.config, request)
@@ -94,7 +94,7 @@ def cpu_seconds(pid: int) -> float:
 
 
 def place_model(size: str, models: Path) -> tuple[str, Path]:
-    """The loader's name of a model and where it lies; a released size is written with random weights."""
+    """Return the loader's name of a model and its folder; a released size is written with random weights."""
     if size == "nano":
         return "bundled/musicgen-nano", ROOT / "models" / "musicgen-nano"
     import load
@@ -123,7 +123,7 @@ def measure(options: argparse.Namespace, base: Path) -> dict[str, dict[str, list
 
 
 def table(samples: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
-    """Print the samples and how they compare; the ratio is the middle one of the rounds."""
+    """Print and return the samples and their ratios; `ratio` is the median over the rounds."""
     rows = []
     print(f"{'seconds':10}{'library':>24}{'nodes':>24}{'ratio':>8}{'least':>8}")
     for what, ours in samples["library"].items():
@@ -136,7 +136,7 @@ def table(samples: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=("nano", "small", "medium", "large"), default="nano")
     parser.add_argument("--seconds", type=float, default=10.0)

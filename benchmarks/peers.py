@@ -21,7 +21,7 @@ from musicgen.config import ModelConfig
 
 
 def draw(logits: Tensor, cfg_coef: float, top_k: int) -> Tensor:
-    """Guide `[2B, K, card]`, keep the likeliest, draw: `[B, K]`."""
+    """Guide logits `[2B, K, card]`, keep the likeliest codes, and draw codes `[B, K]`."""
     conditional, null = logits.chunk(2)
     guided = null + (conditional - null) * cfg_coef
     smallest = guided.topk(top_k, dim=-1).values[..., -1:]
@@ -42,7 +42,7 @@ class Setting:
 
 
 class Transformers:
-    """transformers' MusicgenForCausalLM."""
+    """The step of transformers' MusicgenForCausalLM."""
 
     def __init__(self, setting: Setting) -> None:
         from transformers import MusicgenDecoderConfig, MusicgenForCausalLM
@@ -77,7 +77,7 @@ class Transformers:
     def _named(
         weights: dict[str, Tensor], num_codebooks: int, dtype: torch.dtype, device: torch.device | str
     ) -> dict[str, Tensor]:
-        """Our weights under transformers' names, as views where nothing has to be converted."""
+        """Return our weights under transformers' names, as views if dtype and device are the same."""
         made = {}
         tables = weights["embedding.weight"].chunk(num_codebooks)
         heads = weights["head.weight"].chunk(num_codebooks)
@@ -131,7 +131,7 @@ class Transformers:
 
 
 class Audiocraft:
-    """A step with the structure of audiocraft's."""
+    """A step with the structure of audiocraft's own."""
 
     def __init__(self, setting: Setting) -> None:
         lm, batch, dtype, device = setting.config.lm, setting.batch, setting.dtype, setting.device

@@ -1,7 +1,7 @@
-"""A real ComfyUI as a child process: start it, queue prompts, follow them, stop it.
+"""Run a real ComfyUI as a child process: start it, queue prompts, follow them, stop it.
 
-Used by ``quickstart.py``, by the host and browser tests and by one benchmark. It is not part of the
-node pack and knows nothing about music. Only ``run`` needs a package (aiohttp, which every ComfyUI
+``quickstart.py``, the host and browser tests and one benchmark use it. It is not part of the node
+pack and knows nothing about music. Only ``run`` needs a package (aiohttp, which every ComfyUI
 environment has); the rest is standard library.
 """
 
@@ -37,7 +37,7 @@ PREVIEW_IMAGE, PREVIEW_TEXT, PREVIEW_IMAGE_WITH_METADATA = 1, 3, 4  # binary mes
 
 
 class ComfyError(RuntimeError):
-    """ComfyUI could not start, refused a prompt, or failed in a node; one clear sentence."""
+    """ComfyUI could not start, refused a prompt, or failed in a node. The message is one sentence."""
 
 
 def prepare_base(base: Path, pack: Path, name: str = "musicgen") -> None:
@@ -51,7 +51,7 @@ def prepare_base(base: Path, pack: Path, name: str = "musicgen") -> None:
 
 
 def link_folder(link: Path, target: Path) -> None:
-    """Make ``link`` lead to ``target``, by a symbolic link or, on Windows, a junction."""
+    """Make ``link`` a symbolic link to ``target``, or on Windows a junction."""
     if os.path.realpath(link) == os.path.realpath(target):
         return
     if link.is_symlink():
@@ -69,7 +69,7 @@ def link_folder(link: Path, target: Path) -> None:
 
 
 def describe_failure(entry: dict) -> str | None:
-    """The one sentence a history entry's failure comes down to, None when it succeeded."""
+    """Describe the failure in a history entry in one sentence; None if the prompt succeeded."""
     status = entry.get("status") or {}
     if status.get("status_str") == "success":
         return None
@@ -83,7 +83,7 @@ def describe_failure(entry: dict) -> str | None:
 
 
 def describe_refusal(answer: dict) -> str:
-    """The one sentence an answer of POST /prompt with errors comes down to."""
+    """Describe in one sentence why POST /prompt refused a prompt."""
     parts = []
     for node in (answer.get("node_errors") or {}).values():
         for error in node.get("errors", []):
@@ -111,7 +111,7 @@ def _parse_binary(message: bytes) -> tuple[str, dict]:
 
 
 class ProgressLine:
-    """Shows which node works and how far it is: one moving line, or one line per quarter."""
+    """Print which node runs and its progress: a line that is updated in place, or one line per quarter."""
 
     def __init__(self, prompt: dict) -> None:
         self.prompt = prompt
@@ -119,7 +119,7 @@ class ProgressLine:
         self.shown: tuple[str, int] | None = None
 
     def __call__(self, name: str, data: dict) -> None:
-        """Take one event of ``ComfyServer.run``."""
+        """Print one event from ``ComfyServer.run``, if it reports new progress."""
         if name != "progress" or not data.get("max"):
             return
         node = self.prompt.get(str(data.get("node")), {}).get("class_type", "")
@@ -139,7 +139,7 @@ class ProgressLine:
 
 
 def _free_port(preferred: int) -> int:
-    """The preferred port if it is free, else any other that is."""
+    """Return the preferred port if it is free, else any free port."""
     with socket.socket() as probe:
         try:
             probe.bind(("127.0.0.1", preferred))
@@ -149,17 +149,15 @@ def _free_port(preferred: int) -> int:
 
 
 def _accelerator_missing() -> bool:
-    import torch  # the environment that runs ComfyUI has it; slow, hence here
+    import torch  # here, since the import is slow; the environment that runs ComfyUI has it
 
     return not torch.accelerator.is_available()
 
 
 class ComfyServer:
-    """One ComfyUI server on 127.0.0.1, living between ``__enter__`` and ``__exit__``.
+    """A ComfyUI server on 127.0.0.1 that runs from ``__enter__`` to ``__exit__``.
 
-    ``base`` is its base directory (see ``prepare_base``), ``comfyui`` the folder that
-    holds main.py. It runs under this process's Python, in its own process group, and
-    writes everything it says into ``log_path``. ``port`` is taken if it is free; 0 means any.
+    It runs under this process's Python, in its own process group, and its output goes to ``log_path``.
     """
 
     def __init__(
@@ -171,6 +169,15 @@ class ComfyServer:
         port: int = 0,
         start_timeout: float = 300.0,
     ) -> None:
+        """Choose a port; nothing starts yet.
+
+        Args:
+            base: the base directory; see ``prepare_base``.
+            comfyui: the folder that holds ComfyUI's main.py.
+            extra_args: further arguments for main.py.
+            port: the port to use if it is free; 0 for any.
+            start_timeout: seconds to wait for the server's first answer.
+        """
         self.base, self.comfyui = Path(base).resolve(), Path(comfyui).resolve()
         self.extra_args = tuple(extra_args)
         self.start_timeout = start_timeout
@@ -178,7 +185,7 @@ class ComfyServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self.log_path = self.base / "server.log"
         self._process: subprocess.Popen | None = None
-        # A proxy set for the outside world must not be asked for 127.0.0.1.
+        # Ignore proxy settings, which are for other hosts than 127.0.0.1.
         self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def __enter__(self) -> ComfyServer:
@@ -193,7 +200,7 @@ class ComfyServer:
         self.stop()
 
     def command(self) -> list[str]:
-        """The command line of the server."""
+        """Return the command line of the server."""
         database = (self.base / "user" / "comfyui.db").resolve().as_posix()
         line = [sys.executable, str(self.comfyui / "main.py"), "--listen", "127.0.0.1"]
         line += ["--port", str(self.port), "--base-directory", str(self.base)]
@@ -203,7 +210,11 @@ class ComfyServer:
         return [*line, *self.extra_args]
 
     def start(self) -> None:
-        """Start the process and return once it answers; ComfyError when it does not."""
+        """Start the process and return once it answers.
+
+        Raises:
+            ComfyError: the process ended, or did not answer in time.
+        """
         (self.base / "user").mkdir(parents=True, exist_ok=True)
         environment = {"HF_HUB_OFFLINE": "1", "PYTHONIOENCODING": "utf-8", **os.environ}
         options: dict[str, Any] = {"start_new_session": True}
@@ -232,7 +243,7 @@ class ComfyServer:
         raise ComfyError(f"ComfyUI did not answer in {self.start_timeout:.0f} s; {self.log_path}")
 
     def stop(self) -> None:
-        """End the server and whatever it started; harmless when it is not running."""
+        """End the server and its child processes; do nothing if it does not run."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -253,26 +264,26 @@ class ComfyServer:
                 continue
 
     def wait(self) -> int:
-        """Block until the server ends by itself; its exit code."""
+        """Wait until the server ends by itself, and return its exit code."""
         return self._process.wait() if self._process else 0
 
     def alive(self) -> bool:
-        """Whether the process runs."""
+        """Return whether the process runs."""
         return self._process is not None and self._process.poll() is None
 
     @property
     def pid(self) -> int:
-        """The process, which must run."""
+        """The id of the running process."""
         if self._process is None:
             raise ComfyError("ComfyUI does not run.")
         return self._process.pid
 
     def log(self) -> str:
-        """Everything the server has said so far."""
+        """Return the server's output so far."""
         return self.log_path.read_text(encoding="utf-8", errors="replace")
 
     def log_tail(self, lines: int = 20) -> str:
-        """The last lines of the log."""
+        """Return the last lines of the log."""
         return "\n".join(self.log().splitlines()[-lines:])
 
     def _request(self, path: str, data: object = None, timeout: float = 60) -> bytes:
@@ -286,15 +297,15 @@ class ComfyServer:
         return json.loads(self._request(path, timeout=timeout))
 
     def object_info(self) -> dict:
-        """Every node's definition, by node id."""
+        """Return every node's definition by node id."""
         return self._get_json("/object_info")
 
     def history(self, prompt_id: str) -> dict | None:
-        """The history entry of a prompt, None while it has not finished."""
+        """Return the history entry of a prompt; None until the prompt has ended."""
         return self._get_json(f"/history/{prompt_id}").get(prompt_id)
 
     def view(self, item: dict) -> bytes:
-        """The file behind an output item ``{"filename", "subfolder", "type"}``."""
+        """Fetch the file of an output item ``{"filename", "subfolder", "type"}``."""
         query = {key: item[key] for key in ("filename", "subfolder", "type") if key in item}
         return self._request("/view?" + urllib.parse.urlencode(query))
 
@@ -303,11 +314,15 @@ class ComfyServer:
         self._request("/interrupt", {})
 
     def free(self) -> None:
-        """Ask ComfyUI to unload its models and forget its cached results."""
+        """Ask ComfyUI to unload its models and clear its cached results."""
         self._request("/free", {"unload_models": True, "free_memory": True})
 
     def queue(self, prompt: Prompt, client_id: str | None = None) -> str:
-        """Queue a prompt and return its id; ComfyError when any node of it is refused."""
+        """Queue a prompt and return its id.
+
+        Raises:
+            ComfyError: ComfyUI refused one of its nodes.
+        """
         data: dict[str, Any] = {"prompt": prompt}
         if client_id:
             data["client_id"] = client_id
@@ -325,18 +340,26 @@ class ComfyServer:
         return answer["prompt_id"]
 
     def run(self, prompt: Prompt, on_event: OnEvent | None = None, timeout: float = 3600) -> dict:
-        """Queue a prompt, call ``on_event(name, data)`` for what happens, return its history.
+        """Queue a prompt, follow it to its end, and return its history entry.
 
-        Names are the websocket's ("progress", "executing", ...), and "preview" with the
-        bytes of a picture under "image". A failed or interrupted prompt returns too: ask
-        ``describe_failure``. A refused prompt and a dead server raise ComfyError.
+        Args:
+            prompt: nodes in ComfyUI's API format.
+            on_event: called with a name and data for each event. Names come from the websocket
+                ("progress", "executing", ...); "preview" has the bytes of a picture under "image".
+            timeout: seconds to wait for the end.
+
+        Returns:
+            The history entry, also of a failed or interrupted prompt; see ``describe_failure``.
+
+        Raises:
+            ComfyError: ComfyUI refused the prompt or ended.
         """
         job = asyncio.wait_for(self._run(prompt, on_event), timeout)
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             return asyncio.run(job)
-        # A loop runs in this thread already (Playwright keeps one): take another thread.
+        # This thread already runs an event loop (Playwright's, for one), so use another thread.
         with concurrent.futures.ThreadPoolExecutor(1) as executor:
             return executor.submit(asyncio.run, job).result()
 
@@ -359,7 +382,7 @@ class ComfyServer:
         return entry
 
     async def _follow(self, channel: Any, prompt_id: str, on_event: OnEvent | None) -> None:
-        """Hand on events until the prompt has ended and its history is written."""
+        """Pass events to ``on_event`` until the prompt has ended and its history is written."""
         async for message in channel:
             if isinstance(message.data, bytes):
                 name, data = _parse_binary(message.data)

@@ -11,16 +11,16 @@ from torch import Tensor
 from .environment import imported
 
 MAX_CHANNELS = 32
-"""More channels than any recording has; a tensor with more holds time where the channels belong."""
+"""Most channels allowed; a tensor with more most likely has time and channels swapped."""
 _HIGHEST_PEAK = 100.0
-"""40 dB beyond full scale: floats beyond it are whole-number samples that were not scaled."""
+"""40 dB beyond full scale; larger floats are whole-number samples that were not scaled."""
 _SCALED_BITS = (8, 16, 32)
 _MAX_RATIO_TERM = 2000
 _LOWPASS_WIDTH = 24
 
 _HALF, _ROOT_HALF = 0.5, 0.5**0.5
-# The share of each channel in the left one of a stereo mix (ITU-R BS.775, table 2; mirrored for the right one), in the
-# order of channels that WAV and FLAC files have. The low-frequency channel is left out.
+# The weight of each channel in the left channel of a stereo mix (ITU-R BS.775, table 2; mirrored for the right one), in
+# the channel order of WAV and FLAC files. The low-frequency channel has no part in it.
 _LEFT: dict[int, tuple[str, tuple[float, ...]]] = {
     3: ("3.0", (1, 0, _ROOT_HALF)),
     4: ("quadraphonic", (1, 0, _ROOT_HALF, 0)),
@@ -34,12 +34,15 @@ _PAIRS[8] = [(0, 1), (4, 5), (6, 7)]
 
 
 def as_tensor(value: Any, name: str, allowed: str) -> Tensor:
-    """Return a tensor of a tensor or a NumPy array, or raise ValueError naming the argument and the value.
+    """Return a tensor or a NumPy array as a tensor.
 
     Args:
-        value: whatever the caller handed in.
-        name: that of the argument.
-        allowed: the end of the sentence: the values that are allowed, and a remedy.
+        value: an argument of any type.
+        name: the argument's name, for an error.
+        allowed: the end of the error's sentence: the allowed values, and a remedy.
+
+    Raises:
+        ValueError: the value is neither a tensor nor an array of numbers; the message shows it.
     """
     if isinstance(value, Tensor):
         return value
@@ -62,7 +65,7 @@ def as_audio(audio: Any, name: str = "audio") -> Tensor:
 
 
 def shown(value: Any) -> str:
-    """Return a value and its kind for a sentence, cut off where it is long.
+    """Return a value and its type as text for an error; long values are cut.
 
     >>> shown("song.wav")
     "'song.wav' (str)"
@@ -72,18 +75,18 @@ def shown(value: Any) -> str:
 
 
 def check_audio(audio: Any, sample_rate: Any, name: str = "audio") -> Tensor:
-    """Return `audio` `[B, C, L]` as float32, or raise ValueError saying the fault.
+    """Return audio `[B, C, L]` as float32.
 
-    Whole numbers of 8, 16 or 32 bits, as files hold them, are scaled to -1 to 1.
+    Whole numbers of 8, 16 or 32 bits, as in files, are scaled to the range -1 to 1.
 
     Args:
-        audio: a tensor or a NumPy array.
+        audio: a tensor or a NumPy array `[B, C, L]`.
         sample_rate: samples per second.
-        name: that of the argument, for the sentence.
+        name: the argument's name, for an error.
 
     Raises:
-        ValueError: another kind of value, shape or sample rate; no samples; NaN or infinite samples; whole numbers of
-            64 bits, or floats as large as whole numbers are, whose full scale nothing tells.
+        ValueError: the type, shape or sample rate is not allowed; there are no samples, or NaN or infinite ones; or
+            the full scale is unknown, as for whole numbers of 64 bits and for floats far beyond 1.
     """
     audio = as_audio(audio, name)
     _check_shape(audio.shape, name)
@@ -110,12 +113,16 @@ def _check_shape(shape: torch.Size, name: str) -> None:
     if shape[1] > MAX_CHANNELS:
         raise ValueError(
             f"{name} has {shape[1]} channels of {shape[2]} samples; allowed is [batch, channels, samples] with at most "
-            f"{MAX_CHANNELS} channels, so turn samples that stand before channels round with .transpose(-1, -2)."
+            f"{MAX_CHANNELS} channels, so swap time and channels first with .transpose(-1, -2)."
         )
 
 
 def check_rate(sample_rate: Any, name: str = "audio") -> int:
-    """Return a sample rate as a whole number, or raise ValueError saying the fault."""
+    """Return a sample rate as an int.
+
+    Raises:
+        ValueError: the rate is no whole number of at least 1.
+    """
     try:
         rate = None if isinstance(sample_rate, str | bytes | bool) else int(sample_rate)
     except (TypeError, ValueError, OverflowError):
@@ -131,11 +138,11 @@ def check_rate(sample_rate: Any, name: str = "audio") -> int:
 
 
 def _scaled(audio: Tensor, name: str) -> Tensor:
-    """Whole-number samples as float32 of -1 to 1."""
+    """Scale whole-number samples to float32 in the range -1 to 1."""
     bits = torch.iinfo(audio.dtype).bits
     if bits not in _SCALED_BITS:
         raise ValueError(
-            f"{name} holds whole numbers of {bits} bits, whose full scale nothing tells; allowed are floats of about "
+            f"{name} holds whole numbers of {bits} bits, whose full scale is unknown; allowed are floats of about "
             "-1 to 1, and whole numbers of 8, 16 or 32 bits."
         )
     full_scale = float(1 << bits - 1)
@@ -145,7 +152,7 @@ def _scaled(audio: Tensor, name: str) -> Tensor:
 
 
 def describe_downmix(channels: int) -> str:
-    """Return a sentence on what :func:`downmix` does to a number of channels.
+    """Describe in a sentence how :func:`downmix` mixes a number of channels.
 
     >>> describe_downmix(6)
     '5.1 sound was mixed to stereo by ITU-R BS.775.'
@@ -156,11 +163,11 @@ def describe_downmix(channels: int) -> str:
 
 
 def downmix(audio: Tensor) -> Tensor:
-    """Mix `[B, C, L]` of three and more channels to `[B, 2, L]`; mono and stereo stay as they are.
+    """Mix audio `[B, C, L]` with three or more channels to stereo `[B, 2, L]`; mono and stereo stay unchanged.
 
-    Three to eight channels are taken in the order of WAV and FLAC files (front, centre, low frequencies, surround) and
-    mixed with the coefficients of ITU-R BS.775; an item whose mix goes beyond full scale is lowered to it. More
-    channels have no such standard and are averaged.
+    Three to eight channels must have the order of WAV and FLAC files (front, centre, low frequencies, surround). They
+    are mixed with the coefficients of ITU-R BS.775, and an item whose mix exceeds full scale is lowered to it. More
+    channels have no standard order and are averaged.
     """
     channels = audio.shape[1]
     if channels <= 2:
@@ -177,7 +184,11 @@ def downmix(audio: Tensor) -> Tensor:
 
 
 def convert_channels(audio: Tensor, channels: int) -> Tensor:
-    """`[B, C, L]` to 1 or 2 channels: kept if it has as many already, else mixed to stereo, averaged, and copied."""
+    """Convert audio `[B, C, L]` to 1 or 2 channels by mixing it to stereo, averaging, or copying the mono channel.
+
+    >>> convert_channels(torch.tensor([[[1.0], [3.0]]]), 1)
+    tensor([[[2.]]])
+    """
     if audio.shape[1] == channels:
         return audio
     audio = downmix(audio)
@@ -189,9 +200,12 @@ def convert_channels(audio: Tensor, channels: int) -> Tensor:
 def resample(audio: Tensor, sample_rate: int, to_rate: int) -> Tensor:
     """Resample `[..., L]` by a windowed sinc, as wide as the filter that made MusicGen's training data.
 
-    Outside of the recording its first and last sample go on, as in that filter, so that an excerpt begins and ends
-    without a click. The ratio is rounded to terms of at most 2000 where it has larger ones (by less than a cent of
-    pitch), since the filter's table grows with their product.
+    The first and the last sample continue beyond the ends of the recording, as in that filter, so that an excerpt
+    begins and ends without a click. A ratio of the two rates with a term above 2000 is rounded, by less than a cent of
+    pitch, since the filter's table grows with the product of the terms.
+
+    Raises:
+        ValueError: the sample rate is too low for the rate to resample to.
     """
     sample_rate, to_rate = int(sample_rate), int(to_rate)
     if sample_rate == to_rate:
@@ -207,7 +221,7 @@ def resample(audio: Tensor, sample_rate: int, to_rate: int) -> Tensor:
         raise ValueError(f"audio has a sample rate of {sample_rate}, too low to be resampled to {to_rate}.")
     if ratio == 1:
         return audio
-    # torchaudio takes the outside as silence; so the edges go on for the filter's reach, in whole steps of the ratio.
+    # torchaudio pads with silence, so extend both ends by the filter's reach first, in whole steps of the ratio.
     reach = math.ceil(_LOWPASS_WIDTH * max(1.0, sample_rate / to_rate) / 0.945) + 1
     steps = -(-reach // ratio.numerator)
     before, after = (

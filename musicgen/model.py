@@ -140,7 +140,7 @@ class MusicGen:
         return self.codec.encode(audio, sample_rate).cpu()
 
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes `[B, K, T]` -> float32 audio `[B, C, L]` on the CPU, L = T samples per frame."""
+        """Decode codes `[B, K, T]` to float32 audio `[B, C, L]` on the CPU, L = T x hop_length."""
         return self.codec.decode(as_tensor(codes, "codes", "int64 [batch, codebooks, frames]")).cpu()
 
     def _melodies(

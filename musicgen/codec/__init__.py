@@ -1,4 +1,4 @@
-"""EnCodec: sound to codes and back."""
+"""EnCodec: encode audio to codes and decode codes to audio."""
 
 from .encodec import EnCodec
 

@@ -1,10 +1,10 @@
 """The convolutions of EnCodec's decoder over rows `[L, C]`, the fastest layout on a CPU.
 
-With a moment's channels side by side in memory, a transposed convolution is matrix products whose
-results lie where they belong: row m of the product are the `stride` samples that input m begins, so
-nothing is scattered. Other convolutions are PyTorch's in its channels-last format, which need not
-reorder anything either. The `encodec` package's own modules define the result,
-the slow twin; only the order of sums differs.
+The channels of one sample are neighbours in memory. A transposed convolution is then a few matrix
+products: row m of a product holds the `stride` output samples that start at input m, so the results
+need no scattering. The other convolutions are PyTorch's in its channels-last format, which need no
+reordering either. The modules of the `encodec` package are the definition, and the slow twin; only
+the order of sums differs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..environment import imported
 from .chunked import convolution_edges, transposed_edges
 
 Layer = Callable[[Tensor], Tensor]
-"""From rows [L, C] to rows; it may write into its input."""
+"""A function of rows [L, C] to rows; it may overwrite its argument."""
 
 
 def over_rows(layers: nn.Sequential) -> Layer:

@@ -1,10 +1,10 @@
 """Run EnCodec's networks over long audio chunk by chunk, so that memory does not grow with its length.
 
-A convolution's output depends on its input only as far as its kernel reaches. So a stack of them is
-run on windows that overlap by the reach of the whole stack, and the frames that the edges of a window
-have spoilt are cut away; the real ends of the sound, where layers pad, are in the first and the last
-window. A recurrent layer takes its pieces in order and hands its state on. Nothing here is approximate:
-one pass over everything differs at most by the rounding of a sum that was taken in another order.
+A convolution's output depends on its input only within the reach of its kernel. A stack of
+convolutions therefore runs on windows that overlap by the reach of the whole stack, and the outputs
+near the cut edges of a window are dropped. The true ends of the audio, where layers pad, are in the
+first and the last window. A recurrent layer takes its pieces in order and passes its state on. The
+result is exact; at most the rounding of sums in another order differs from one pass over everything.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def _needed(layer: nn.Module, low: int, high: int) -> tuple[int, int]:
         return min(own[0], other[0]), max(own[1], other[1])
     if kind == "SConv1d":
         stride, left, right = convolution_edges(layer)
-        # Padding reflects as far as the longer side of the kernel reaches, so each side counts as that long.
+        # Padding reflects as far as the longer side of the kernel reaches, so count both sides as that long.
         longer = max(left, right + stride - 1)
         return low * stride - longer, (high - 1) * stride + longer + 1
     if kind == "SConvTranspose1d":
@@ -77,7 +77,7 @@ def transposed_edges(layer: Any) -> tuple[int, int, int]:
 def windows(
     layers: Callable[[Tensor], Tensor], take: Take, total: int, length: int, context: int, unit_out: int = 1
 ) -> Iterator[Tensor]:
-    """Run layers on windows of `length` frames and `context` more on either side; yield the exact part of each.
+    """Run layers on overlapping windows and yield the exact part of each output, in order.
 
     Args:
         layers: the function to run, `[B, C, n]` -> `[B, C', n x unit_out]`.
@@ -104,7 +104,7 @@ def recurrent(layer: Any, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
 
 
 class Rolling:
-    """A sequence `[B, C, T]` that comes in pieces; it keeps only the frames that may still be asked for."""
+    """Slices of a sequence `[B, C, T]` that arrives in pieces; frames before the latest slice are dropped."""
 
     def __init__(self, pieces: Iterator[Tensor]) -> None:
         self._pieces = pieces

@@ -20,7 +20,7 @@ from .channels_last import over_rows
 from .chunked import Rolling, reach, recurrent, windows
 
 Progress = Callable[[int, int], None]
-"""Called between chunks with frames done and frames in all; an exception that it raises ends the work."""
+"""Called after each chunk with the number of frames done and of all frames; an exception from it ends the work."""
 
 _CHUNK_SECONDS = 2.0
 _RECURRENT_FRAMES = 1500
@@ -107,11 +107,21 @@ class EnCodec(nn.Module):
     ) -> Tensor:
         """Encode audio to codes.
 
-        L' counts samples after resampling. Channels other than the model's are mixed, see
-        :func:`convert_channels`. whole: in one pass over everything, the slow twin.
+        Args:
+            audio: `[B, C, L]`; a number of channels other than the model's is mixed, see
+                :func:`convert_channels`.
+            sample_rate: samples per second of the audio, which is resampled to the codec's rate.
+            on_progress: called after each chunk.
+            whole: encode in one pass over everything, the slow twin.
+
+        Returns:
+            Codes int64 `[B, K, T]`, T = ceil(L' / hop_length) for L' samples after resampling.
+
+        Raises:
+            ValueError: the audio is refused by :func:`check_audio`.
         """
+        # Resample before moving to the device, since it takes several times the memory of the recording.
         audio = resample(downmix(check_audio(audio, sample_rate)), sample_rate, self.sample_rate)
-        # Resampled where it lies: that takes several times the memory of the recording.
         audio = convert_channels(audio, self.audio_channels).to(self._device())
         batch, channels, samples = audio.shape
         # The codec is mono: every channel is an item of its own.
@@ -238,7 +248,7 @@ def _each_over_rows(layers: nn.Sequential) -> Callable[[Tensor], Tensor]:
 
 
 def _watched(pieces: Iterator[Tensor], total: int, on_progress: Progress | None, samples: int = 1) -> Iterator[Tensor]:
-    """The same pieces; each is reported with the frames done so far. samples: those of one frame in a piece."""
+    """Yield the same pieces and report the number of frames done with each; samples: samples per frame."""
     done = 0
     for piece in pieces:
         done += piece.shape[-1] // samples

@@ -1,4 +1,4 @@
-"""Conditions: from strings and sounds to the tensors that the language model is conditioned on."""
+"""Conditions: turn strings and audio into the tensors that condition the language model."""
 
 from .condition import Lead, TextCondition
 from .fuser import fuse

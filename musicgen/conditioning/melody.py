@@ -140,7 +140,16 @@ def chroma_of(waveform: Tensor, config: ChromaConfig) -> Tensor:
 
 @torch_defaults()
 def extract_melody(audio: Tensor, sample_rate: int, config: ChromaConfig = RELEASED_CHROMA) -> Melody:
-    """Make a melody of a recording `[C, L]` or `[L]` of any rate and channel count."""
+    """Extract the melody of a recording.
+
+    Args:
+        audio: `[C, L]`, whose channels are mixed to one, or `[L]`.
+        sample_rate: samples per second of the audio, which is resampled to the config's rate.
+        config: the chroma settings of the model.
+
+    Raises:
+        ValueError: the audio has another shape, or is refused by :func:`check_audio`.
+    """
     audio = as_audio(audio, "the melody's audio")
     if audio.dim() == 1:
         audio = audio[None]

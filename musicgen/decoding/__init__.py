@@ -1,4 +1,4 @@
-"""Decoding: sequences of codes from a language model."""
+"""Decoding: fill sequences of codes by a language model, step by step."""
 
 from .engine import CachedDecoder, FullDecoder, SamplingParams, decode_sequence
 from .sampling import exponential_noise, sample_codes

@@ -1,7 +1,7 @@
-"""From logits to codes: filtering and drawing. Pure functions.
+"""Draw codes from logits. Pure functions.
 
-Randomness comes in as an argument, so that the eager engine, a captured graph and the slow
-reference draw the same codes from the same logits.
+The random numbers are an argument, so that the engine, a recorded graph and the slow twin draw the
+same codes from the same logits.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-# Below this, dividing two different float32 logits leaves nothing of the smaller one.
+# Below this temperature even the smallest difference of two float32 logits leaves the smaller one no probability.
 _COLDEST = 1e-30
 
 
 def exponential_noise(generators: Sequence[torch.Generator], num_codebooks: int, card: int) -> Tensor:
-    """One step's noise, Exp(1) distributed, float32 `[B, K, card]` on the CPU; row i from generators[i].
+    """Draw one step's noise: Exp(1) numbers, float32 `[B, K, card]` on the CPU, row i from generators[i].
 
-    Made from uniform numbers of the CPU's Mersenne Twister, which all platforms share.
+    The numbers are computed from uniform ones of the CPU's Mersenne Twister, equal on all platforms.
     """
     rows = torch.empty(len(generators), num_codebooks, card)
     for row, generator in zip(rows, generators, strict=True):
         torch.rand(num_codebooks, card, generator=generator, out=row)
-    # -log(1 - u), in place: a GPU decodes as fast as a CPU makes its noise.
+    # -log(1 - u), in place, since the speed of this function limits a fast GPU.
     return rows.neg_().log1p_().clamp_max_(-(2.0**-25)).neg_()
 
 
 def _race(probs: Tensor, noise: Tensor) -> Tensor:
-    # The first of independent exponential clocks with rates p rings for i with probability p_i.
-    # Unlike a search in the cumulative sum, a rounding error in one p hardly ever moves the winner.
+    # Exp(1) noise divided by p_i is exponential with rate p_i, and is the smallest with probability p_i.
+    # Unlike a search in the cumulative sum, a rounding error in one p hardly ever changes the drawn code.
     return (probs / noise).argmax(dim=-1)
 
 
@@ -48,15 +48,27 @@ def _sample_top_k(probs: Tensor, top_k: int, noise: Tensor) -> Tensor:
 def sample_codes(
     logits: Tensor, noise: Tensor | None, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 0.0
 ) -> Tensor:
-    """Draw one code per codebook: logits `[B, K, card]` -> int64 `[B, K]`.
+    """Draw one code per codebook.
 
-    noise: Exp(1) numbers of the same shape; None, or a temperature below 1e-30, takes the likeliest code.
-    top_p > 0 keeps the likeliest codes up to that share (Holtzman et al. 2020) and top_k is then
-    ignored; otherwise top_k > 0 keeps the k likeliest, ties included.
+    >>> sample_codes(torch.tensor([[[0.0, 2.0, 1.0]]]), None)
+    tensor([[1]])
+    >>> sample_codes(torch.tensor([[[0.0, 2.0, 1.0]]]), torch.tensor([[[0.01, 1.0, 0.2]]]))
+    tensor([[0]])
+
+    Args:
+        logits: `[B, K, card]`.
+        noise: Exp(1) numbers `[B, K, card]`; None takes the likeliest codes.
+        temperature: divides the logits; below 1e-30 the likeliest codes are taken.
+        top_k: draw from the k likeliest codes and those that tie with the k-th; 0 keeps all.
+        top_p: draw from the likeliest codes up to this share (Holtzman et al. 2020); above 0 it
+            replaces top_k.
+
+    Returns:
+        Codes int64 `[B, K]`.
     """
     if noise is None or temperature < _COLDEST:
         return logits.argmax(dim=-1)
-    # Differences to the largest logit: whatever the temperature, the likeliest code stays at 0.
+    # Subtract the largest logit, so that no temperature makes the likeliest code's quotient overflow.
     probs = torch.softmax((logits - logits.amax(dim=-1, keepdim=True)) / temperature, dim=-1)
     if top_p > 0.0:
         return _sample_top_p(probs, top_p, noise)

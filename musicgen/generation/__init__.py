@@ -1,4 +1,4 @@
-"""Generation: a request becomes codes. `generate.generate` does it."""
+"""Generation: sample the codes of a request with `generate.generate`."""
 
 from .params import GenerationParams
 from .patterns import PATTERN_NAMES, named_pattern

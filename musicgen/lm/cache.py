@@ -1,7 +1,7 @@
-"""Preallocated key and value stores of one generation.
+"""Key and value caches of one generation.
 
-A :class:`KVCache` grows by slices into a fixed buffer, so that no step copies what came before.
-A :class:`CrossCache` holds the projected condition, which stays the same from step to step.
+A :class:`KVCache` writes into a buffer of fixed size, so that no step copies earlier keys and values.
+A :class:`CrossCache` holds the projected condition, which is the same in every step.
 """
 
 from __future__ import annotations
@@ -19,16 +19,23 @@ class KVCache:
         self, rows: int, num_heads: int, capacity: int, head_dim: int, device: torch.device, dtype: torch.dtype
     ) -> None:
         shape = (rows, num_heads, capacity, head_dim)
-        # Zeros, not empty memory: masked keys meet their values with weight 0, and 0 x NaN is NaN.
+        # Zeros, not empty memory: masked values are multiplied by weight 0, and 0 x NaN is NaN.
         self.keys = torch.zeros(shape, device=device, dtype=dtype)
         self.values = torch.zeros(shape, device=device, dtype=dtype)
         self.length = 0
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store `[rows, heads, n, head_dim]` behind what is there; return all up to now."""
+        """Store `[rows, heads, n, head_dim]` after the earlier keys and values, and return all of them.
+
+        Raises:
+            ValueError: the cache is full.
+        """
         end = self.length + keys.shape[2]
         if end > self.keys.shape[2]:
-            raise ValueError(f"a KV cache of {self.keys.shape[2]} positions was asked to hold {end}.")
+            raise ValueError(
+                f"a KV cache of {self.keys.shape[2]} positions was asked to hold {end}; allocate one with a larger "
+                "capacity."
+            )
         self.keys[:, :, self.length : end] = keys
         self.values[:, :, self.length : end] = values
         self.length = end
@@ -36,18 +43,19 @@ class KVCache:
 
 
 class StaticKVCache(KVCache):
-    """A cache that a recorded step can write at any place: it is named by a tensor, and not by a number.
+    """A cache for recorded steps, which write at a position from a tensor and not from a Python number.
 
-    place: where the next key goes, int64 `[1]`; None while the prefill fills the cache from its
-    beginning. bucket: how many places, from the first, attention is shown; what is not written
-    yet is the mask's to hide.
+    Attributes:
+        place: index of the next key, int64 `[1]`; None during the prefill, which appends from index 0.
+        bucket: number of keys, from the first, that `append` returns; a mask must hide the ones that
+            are not written yet.
     """
 
     place: Tensor | None = None
     bucket = 0
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Store `[rows, heads, n, head_dim]`, one key alone once there is a place; return what attention may see."""
+        """Store `[rows, heads, n, head_dim]`, n = 1 after the prefill, and return the keys and values of the bucket."""
         if self.place is None:
             return super().append(keys, values)
         self.keys.index_copy_(2, self.place, keys)
@@ -57,10 +65,14 @@ class StaticKVCache(KVCache):
 
 @dataclass(frozen=True)
 class CrossCache:
-    """Keys and values of one cross-attention layer, and which of a condition's vectors count.
+    """Keys and values of one cross-attention layer, and the mask of the condition.
 
-    keys, values `[rows, heads, n, head_dim]`; mask bool `[rows, 1, 1, n]` or None for all. Rows of
-    the batch beyond these have no condition: cross-attention adds exactly nothing to them.
+    Rows of the batch beyond these rows have no condition; cross-attention adds exactly nothing to them.
+
+    Attributes:
+        keys: `[rows, heads, n, head_dim]`.
+        values: `[rows, heads, n, head_dim]`.
+        mask: `[rows, 1, 1, n]`, bool with True = counts, or a float mask to add; None if all vectors count.
     """
 
     keys: Tensor

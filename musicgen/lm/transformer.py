@@ -1,9 +1,9 @@
 """The transformer of MusicGen: pre-norm layers of self-attention, cross-attention and a GELU FFN.
 
-Vaswani et al. 2017 with the choices of Copet et al. 2023: no biases but in the LayerNorms,
-sinusoidal positions with all cosines first, exact GELU. Modules take their leaves from
-`operations` (torch.nn or a drop-in with the same names), so that a host can hold and move the
-weights. No loop over steps and no sampling here.
+Vaswani et al. 2017 with the choices of Copet et al. 2023: biases in the LayerNorms only, sinusoidal
+positions with all cosines first, exact GELU. Modules take their leaf layers from `operations`
+(torch.nn or a drop-in with the same names), so that a host can manage the weights. This module has
+no loop over steps and no sampling.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ def sinusoidal_positions(positions: Tensor, dim: int) -> Tensor:
     """Embed positions `[...]` as `[..., dim]`: `[cos(p w_i) | sin(p w_i)]`, w_i = 10000^(-i/(dim/2 - 1)).
 
     Always in float32: half precision cannot tell late positions apart.
+
+    >>> sinusoidal_positions(torch.tensor([0]), 4)
+    tensor([[1., 1., 0., 0.]])
     """
     half = dim // 2
     exponent = torch.arange(half, device=positions.device, dtype=torch.float32) / max(half - 1, 1)
@@ -31,12 +34,12 @@ def sinusoidal_positions(positions: Tensor, dim: int) -> Tensor:
 
 def _split_heads(x: Tensor, num_heads: int) -> Tensor:
     rows, length, dim = x.shape
-    return x.view(rows, length, num_heads, dim // num_heads).transpose(1, 2)
+    return x.view(rows, length, num_heads, dim // num_heads).transpose(1, 2)  # [rows, heads, n, head_dim]
 
 
 def _merge_heads(x: Tensor) -> Tensor:
     rows, heads, length, head_dim = x.shape
-    return x.transpose(1, 2).reshape(rows, length, heads * head_dim)
+    return x.transpose(1, 2).reshape(rows, length, heads * head_dim)  # [rows, n, dim]
 
 
 class SelfAttention(nn.Module):
@@ -49,27 +52,30 @@ class SelfAttention(nn.Module):
         self.out = operations.Linear(config.dim, config.dim, bias=False, **factory)
 
     def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None) -> Tensor:
-        """Attend from x `[rows, n, dim]` to the cache and to itself.
+        """Attend from x to the cached columns and to x itself.
 
         Args:
-            x: the normed input.
-            mask: bool `[rows, 1, n, keys]`, True = may be seen, or None: each of the n columns sees all
-                keys up to its own, which is the n-th from the end.
-            cache: keys and values of the columns before x; x's own are appended.
+            x: the normed input, `[rows, n, dim]`.
+            mask: bool `[rows, 1, n, keys]`, True = may attend; None for causal attention, in which x
+                takes the last n of the keys.
+            cache: keys and values of the columns before x; those of x are appended.
+
+        Returns:
+            `[rows, n, dim]`.
         """
         q, k, v = (_split_heads(part, self.num_heads) for part in self.qkv(x).chunk(3, dim=-1))
         if cache is not None:
             k, v = cache.append(k, v)
         queries, keys = q.shape[2], k.shape[2]
         if mask is None and 1 < queries < keys:
-            # is_causal would count the keys from the beginning of the cache.
+            # is_causal would align the queries with the first keys of the cache, not with the last.
             mask = torch.ones(queries, keys, dtype=torch.bool, device=x.device).tril(keys - queries)
         causal = mask is None and queries > 1
         return self.out(_merge_heads(F.scaled_dot_product_attention(q, k, v, attn_mask=mask, is_causal=causal)))
 
 
 class CrossAttention(nn.Module):
-    """Attention from codes to a condition."""
+    """Attention from the sequence to a condition."""
 
     def __init__(self, config: TransformerConfig, operations: Any, **factory: Any) -> None:
         super().__init__()
@@ -79,12 +85,12 @@ class CrossAttention(nn.Module):
         self.out = operations.Linear(config.dim, config.dim, bias=False, **factory)
 
     def project(self, condition: Tensor, mask: Tensor) -> CrossCache:
-        """Keys and values of a condition `[rows, n, dim]` with mask bool `[rows, n]`, True = counts."""
+        """Project a condition `[rows, n, dim]` with mask bool `[rows, n]`, True = counts, to keys and values."""
         k, v = (_split_heads(part, self.num_heads) for part in self.kv(condition).chunk(2, dim=-1))
         return CrossCache(k, v, None if bool(mask.all()) else mask[:, None, None, :])
 
     def forward(self, x: Tensor, cache: CrossCache) -> Tensor:
-        """x `[rows, n, dim]` -> `[rows, n, dim]`."""
+        """Attend from x `[rows, n, dim]` to the condition; `[rows, n, dim]`."""
         q = _split_heads(self.q(x), self.num_heads)
         return self.out(_merge_heads(F.scaled_dot_product_attention(q, cache.keys, cache.values, attn_mask=cache.mask)))
 
@@ -104,7 +110,7 @@ class TransformerLayer(nn.Module):
         self.ffn_out = operations.Linear(config.ffn_dim, config.dim, bias=False, **factory)
 
     def forward(self, x: Tensor, mask: Tensor | None, cache: KVCache | None, cross: CrossCache | None) -> Tensor:
-        """x `[rows, n, dim]` -> `[rows, n, dim]`; cross-attention is left out for rows that cross has not."""
+        """Map x `[rows, n, dim]` to `[rows, n, dim]`; rows beyond those in `cross` skip cross-attention."""
         x = x + self.self_attn(self.norm_self(x), mask, cache)
         if cross is not None:
             led = x[: len(cross.keys)]
@@ -114,7 +120,7 @@ class TransformerLayer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The stack of layers; positions are added here, the closing norm belongs to the LM."""
+    """The stack of layers. It adds the positions; the final norm is part of the language model."""
 
     def __init__(self, config: TransformerConfig, operations: Any, **factory: Any) -> None:
         super().__init__()
@@ -133,7 +139,18 @@ class Transformer(nn.Module):
         caches: list[KVCache] | None = None,
         cross: list[CrossCache] | None = None,
     ) -> Tensor:
-        """x `[rows, n, dim]` at positions `[rows, n]` or `[n]` -> `[rows, n, dim]`."""
+        """Run all layers.
+
+        Args:
+            x: `[rows, n, dim]`.
+            positions: position of each vector, `[rows, n]` or `[n]`.
+            mask: bool `[rows, 1, n, keys]`, True = may attend; None for causal attention.
+            caches: one key and value cache per layer, or None to attend within x alone.
+            cross: one projected condition per layer, or None without cross-attention.
+
+        Returns:
+            `[rows, n, dim]`.
+        """
         x = x + sinusoidal_positions(positions, self.config.dim).to(x.dtype)
         for index, layer in enumerate(self._typed_layers()):
             x = layer(x, mask, caches[index] if caches else None, cross[index] if cross else None)

@@ -111,7 +111,7 @@ class TestWhatIsTaken:
     @pytest.mark.parametrize(
         ("audio", "sentence"),
         [
-            (torch.zeros(1, 1, 9, dtype=torch.int64), "whole numbers of 64 bits, whose full scale nothing tells"),
+            (torch.zeros(1, 1, 9, dtype=torch.int64), "whole numbers of 64 bits, whose full scale is unknown"),
             (torch.zeros(1, 1, 9, dtype=torch.bool), "holds torch.bool; allowed are floats"),
             (torch.zeros(1, 1, 9, dtype=torch.complex64), "holds torch.complex64"),
             (torch.full((1, 1, 9), 12000.0), "runs from 12000 to 12000; allowed are floats of about -1 to 1"),
