@@ -12,7 +12,7 @@ from musicgen.audio import resample
 from musicgen.codec.encodec import EnCodec
 from musicgen.generation.params import GenerationParams
 from musicgen.model import MusicGen
-from musicgen.training.resume import Progress
+from musicgen.training.resume import ProgressLog
 
 from .corpus.captions import CaptionOdds, Labels
 from .corpus.composer import SongPlan
@@ -54,7 +54,7 @@ def sample(model: MusicGen, songs: Songs, params: GenerationParams) -> tuple[Ten
     Clip i draws from `params.seed + i`.
     """
     pieces, count = [], len(songs.captions)
-    progress = Progress(f"sampling {model.config.name}", count)
+    progress = ProgressLog(f"sampling {model.config.name}", count)
     for first in range(0, count, BATCH):
         rows = slice(first, first + BATCH)
         melody = songs.melody[rows, None] if model.config.chroma else None

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from musicgen.config import LMConfig
 from musicgen.generation.patterns import Pattern, named_pattern
 from musicgen.training.losses import codes_cross_entropy
-from musicgen.training.resume import Progress, load_checkpoint, save_checkpoint, step_rng, step_torch_rng
+from musicgen.training.resume import ProgressLog, load_checkpoint, save_checkpoint, step_rng, step_torch_rng
 
 from .corpus.captions import CaptionOdds, describe
 from .corpus.score_marks import label_bits, unpack
@@ -270,7 +270,7 @@ class LMTraining:
         steps, rate = self.recipe.text_first[0], 1e-3
         parts = [p for n, p in self.model.named_parameters() if n.startswith(("t5", "labels"))]
         optimizer = torch.optim.AdamW(parts, rate, (0.9, 0.97), weight_decay=self.recipe.weight_decay)
-        progress, loss = Progress("text encoder", steps), torch.zeros(())
+        progress, loss = ProgressLog("text encoder", steps), torch.zeros(())
         for step in range(steps):
             for group in optimizer.param_groups:
                 group["lr"] = rate * min((step + 1) / self.recipe.warmup, 1.0)
@@ -338,7 +338,7 @@ def train_lm(
         training.restore(state)
     elif training.recipe.text_first[0]:
         training.teach_text()
-    progress = Progress(
+    progress = ProgressLog(
         "melody lm" if training.batches.melody else "text lm", training.recipe.steps, training.step_number
     )
     saved, figures = time.monotonic(), ""

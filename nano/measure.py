@@ -22,7 +22,7 @@ from musicgen.evaluation.rhythm import log_mel
 from musicgen.generation.params import GenerationParams
 from musicgen.images import spectrogram_image
 from musicgen.model import MusicGen, load_model
-from musicgen.training.resume import Progress
+from musicgen.training.resume import ProgressLog
 
 from . import scores as score
 from .corpus.captions import Labels, read_caption
@@ -111,7 +111,7 @@ def run_train_probe(args: argparse.Namespace) -> None:
     """Train a probe on songs, and on what a model's codec makes of them where one is given."""
     codec = load_model(args.model).codec if args.model else None
     statistics, labels, audio = [], [], []
-    progress = Progress("songs", args.songs)
+    progress = ProgressLog("songs", args.songs)
     for done, song in enumerate(make_songs(split_seeds("train", args.songs), args.seconds), start=1):
         audio.append(torch.from_numpy(song.audio))
         labels.append(song.labels)

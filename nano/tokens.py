@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from musicgen.codec.encodec import EnCodec
-from musicgen.training.resume import Progress, write_atomically
+from musicgen.training.resume import ProgressLog, write_atomically
 
 from .corpus.composer import SongPlan
 from .corpus.score_marks import piano_roll
@@ -66,7 +66,7 @@ def tokenise_songs(codec: EnCodec, songs: SongStore, folder: Path, name: str) ->
     codec: as :func:`round_to_half` leaves it.
     """
     parts, size = [], 250
-    progress = Progress(f"tokens ({name})", len(songs))
+    progress = ProgressLog(f"tokens ({name})", len(songs))
     for first in range(0, len(songs), size):
         path = folder / f"{name}-{codec.fingerprint}-{first // size:04d}.npy"
         last = min(first + size, len(songs))

@@ -19,7 +19,7 @@ from ..environment import imported, torch_defaults
 from .channels_last import over_rows
 from .chunked import Rolling, reach, recurrent, windows
 
-Progress = Callable[[int, int], None]
+OnProgress = Callable[[int, int], None]
 """Called after each chunk with the number of frames done and of all frames; an exception from it ends the work."""
 
 _CHUNK_SECONDS = 2.0
@@ -103,7 +103,7 @@ class EnCodec(nn.Module):
     @torch.no_grad()
     @torch_defaults()
     def encode(
-        self, audio: Tensor, sample_rate: int, *, on_progress: Progress | None = None, whole: bool = False
+        self, audio: Tensor, sample_rate: int, *, on_progress: OnProgress | None = None, whole: bool = False
     ) -> Tensor:
         """Encode audio to codes.
 
@@ -131,7 +131,7 @@ class EnCodec(nn.Module):
         per_channel = codes.view(batch, channels, self.config.num_codebooks, codes.shape[-1])
         return per_channel.transpose(1, 2).reshape(batch, self.num_codebooks, codes.shape[-1])
 
-    def _encode(self, audio: Tensor, on_progress: Progress | None) -> Tensor:
+    def _encode(self, audio: Tensor, on_progress: OnProgress | None) -> Tensor:
         """Encode audio `[B, 1, L]` to codes `[B, K, T]`, chunk by chunk."""
         hop, chunk = self.config.hop_length, self._chunk()
         frames = -(-audio.shape[2] // hop)
@@ -153,7 +153,7 @@ class EnCodec(nn.Module):
         codes: Tensor,
         num_samples: int | None = None,
         *,
-        on_progress: Progress | None = None,
+        on_progress: OnProgress | None = None,
         whole: bool = False,
     ) -> Tensor:
         """Decode codes to audio.
@@ -195,7 +195,7 @@ class EnCodec(nn.Module):
                 f"codes run from {low} to {high}; this codec's codebooks have 0 to {self.config.card - 1}."
             )
 
-    def _decode(self, codes: Tensor, samples: int, on_progress: Progress | None) -> Tensor:
+    def _decode(self, codes: Tensor, samples: int, on_progress: OnProgress | None) -> Tensor:
         """Decode codes `[B, K, T]` to the first `samples` samples of audio `[B, 1, L]`, chunk by chunk."""
         frames, hop = codes.shape[2], self.config.hop_length
         inner, lstm, outer = _split(self.model.decoder.model)
@@ -247,7 +247,9 @@ def _each_over_rows(layers: nn.Sequential) -> Callable[[Tensor], Tensor]:
     )
 
 
-def _watched(pieces: Iterator[Tensor], total: int, on_progress: Progress | None, samples: int = 1) -> Iterator[Tensor]:
+def _watched(
+    pieces: Iterator[Tensor], total: int, on_progress: OnProgress | None, samples: int = 1
+) -> Iterator[Tensor]:
     """Yield the same pieces and report the number of frames done with each; samples: samples per frame."""
     done = 0
     for piece in pieces:

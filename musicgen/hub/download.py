@@ -27,7 +27,7 @@ _POLL = 0.1
 
 
 @dataclass(frozen=True)
-class Progress:
+class DownloadProgress:
     """Bytes that are there, bytes in all (0 while that is not known), and the file being fetched."""
 
     done: int
@@ -39,7 +39,7 @@ def fetch(
     release: Release,
     models: Path,
     places: Mapping[str, Sequence[Path]],
-    on_progress: Callable[[Progress], None],
+    on_progress: Callable[[DownloadProgress], None],
 ) -> Path:
     """Fetch a release into `models / release.name`, and its companions into the first of their places if none has them.
 
@@ -106,8 +106,8 @@ class _Run:
     plans: list[_Plan] = field(default_factory=list)
     total: int = 0
 
-    def progress(self) -> Progress:
-        return Progress(self.transfer.finished + self.transfer.current, self.total, self.transfer.file)
+    def progress(self) -> DownloadProgress:
+        return DownloadProgress(self.transfer.finished + self.transfer.current, self.total, self.transfer.file)
 
     def work(self) -> None:
         try:

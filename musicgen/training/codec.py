@@ -23,7 +23,7 @@ from ..codec.encodec import EnCodec
 from ..config import CodecConfig
 from ..evaluation.sound import mel_distance, si_snr
 from .losses import MelLoss
-from .resume import Progress, load_checkpoint, save_checkpoint, step_rng, step_torch_rng
+from .resume import ProgressLog, load_checkpoint, save_checkpoint, step_rng, step_torch_rng
 
 
 class SongArray(Protocol):
@@ -313,7 +313,7 @@ def train_codec(
     if state is not None:
         training.restore(state)
     recipe, songs = training.recipe, np.asarray(held_out)
-    progress = Progress("codec", recipe.steps, training.step_number)
+    progress = ProgressLog("codec", recipe.steps, training.step_number)
     saved, figures = time.monotonic(), ""
     while training.step_number < recipe.steps:
         loss = training.step()

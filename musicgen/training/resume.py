@@ -65,7 +65,7 @@ def load_checkpoint(path: Path, recipe: dict[str, Any]) -> dict[str, Any] | None
     return dict(state)
 
 
-class Progress:
+class ProgressLog:
     """A line on stderr with a name, the steps done, figures and the time left; a terminal overwrites it in place."""
 
     def __init__(self, name: str, total: int, done: int = 0, file: TextIO | None = None, every: float = 20.0) -> None:

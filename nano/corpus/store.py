@@ -12,7 +12,7 @@ import torch
 
 from musicgen.conditioning.melody import chroma_of
 from musicgen.config import ChromaConfig
-from musicgen.training.resume import Progress, write_atomically
+from musicgen.training.resume import ProgressLog, write_atomically
 
 from .songs import SAMPLE_RATE, make_songs, split_seeds
 
@@ -68,7 +68,7 @@ def _label_path(folder: Path, part: int) -> Path:
 def render_songs(folder: Path, split: str, count: int, seconds: float, workers: int = 0) -> SongStore:
     """Render the first `count` songs of a part of the corpus into `folder`, those that are not there yet."""
     num_parts = -(-count // PART)
-    progress = Progress(f"songs ({split})", count)
+    progress = ProgressLog(f"songs ({split})", count)
     for part in range(num_parts):
         if not _label_path(folder, part).is_file():
             _render_part(folder, split, part, min(PART, count - part * PART), seconds, workers)

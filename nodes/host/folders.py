@@ -16,7 +16,7 @@ import folder_paths
 import yaml
 
 from ...musicgen.checkpoints.discovery import find_models, is_model_folder
-from ...musicgen.hub.download import Progress, fetch
+from ...musicgen.hub.download import DownloadProgress, fetch
 from ...musicgen.hub.releases import RELEASES, Release, find_release, named_release
 from .progress import check_interrupt, show
 
@@ -177,7 +177,7 @@ def fetch_release(release: Release, node_id: str | None) -> Path:
     """Download a release into `models/musicgen`, with a bar and a line on the node, until the user presses Cancel."""
     bar, shown = comfy.utils.ProgressBar(1), ""
 
-    def on_progress(progress: Progress) -> None:
+    def on_progress(progress: DownloadProgress) -> None:
         nonlocal shown
         check_interrupt()
         if progress.total:

@@ -168,7 +168,7 @@ def test_parts_that_make_no_whole_model_are_refused(load, save):
     config = replace(narrow.config, lm=replace(narrow.config.lm, text_dim=99))
     with pytest.raises(ValueError, match=r"is 32 wide, but the model tiny/text takes 99"):
         save(model=replace(narrow, config=config))
-    with pytest.raises(ValueError, match="is none of MusicGen Loader, so it cannot be saved"):
+    with pytest.raises(ValueError, match="is not from MusicGen Loader, so it cannot be saved"):
         save(text_encoder=replace(load("text").text_encoder, patcher=load("text").codec.patcher))
 
 
