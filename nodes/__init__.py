@@ -20,15 +20,15 @@ class MusicGenExtension(ComfyExtension):
         folders.register_model_folder()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        """Every node of the pack."""
+        """Every node of the pack, in the order of everyday use, which ComfyUI keeps where its search finds several."""
         return [
             MusicGenLoader,
             MusicGenTextEncode,
-            MusicGenMelodyChroma,
-            MusicGenStyle,
             MusicGenSampleTokens,
             MusicGenEnCodecDecode,
+            MusicGenMelodyChroma,
             MusicGenEnCodecEncode,
+            MusicGenStyle,
             MusicGenLoraLoader,
             MusicGenSaveCheckpoint,
         ]

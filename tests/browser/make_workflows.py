@@ -40,7 +40,7 @@ LAYOUT = {
     "MusicGenMelodyChroma": ((370, 260), (300, 46)),
     "MusicGenEnCodecEncode": ((370, 260), (300, 46)),
     "MusicGenSampleTokens": ((710, 0), (300, 390)),
-    "MusicGenEnCodecDecode": ((1050, 0), (270, 46)),
+    "MusicGenEnCodecDecode": ((1050, 0), (270, 110)),
     "SaveAudioAdvanced": ((1360, 0), (290, 140)),
     "PreviewImage": ((1050, 260), (600, 300)),
 }
@@ -59,9 +59,9 @@ WORDS = {
     "continue_music": "**Continue music.** Choose the beginning in *Load Audio*, describe the music and press Run. "
     "*duration* is the length of the whole piece, the beginning included.",
     "codebook_patterns": "**One prompt through four codebook patterns.** The samplers differ in *pattern* alone, and "
-    "the pictures on them show the codes. The model was trained on *delay*; of the other patterns it knows nothing, as "
-    "can be heard, and *flatten* takes four times as many steps. What patterns do to models that were trained on them "
-    "is measured in the pack's *docs/patterns.md*.",
+    "the pictures on them show the codes. The model was trained on *delay* and does not know the others, as you can "
+    "hear; *flatten* takes four times as many steps. The pack's *docs/patterns.md* measures models that "
+    "were trained on each pattern.",
 }
 NOTE = """{words}
 

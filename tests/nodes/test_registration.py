@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 IDS = [
     "MusicGenLoader",
     "MusicGenTextEncode",
-    "MusicGenMelodyChroma",
-    "MusicGenStyle",
     "MusicGenSampleTokens",
     "MusicGenEnCodecDecode",
+    "MusicGenMelodyChroma",
     "MusicGenEnCodecEncode",
+    "MusicGenStyle",
     "MusicGenLoraLoader",
     "MusicGenSaveCheckpoint",
 ]
@@ -38,6 +40,39 @@ def test_every_node_input_and_output_is_explained(node_list):
             assert part.tooltip, f"{schema.node_id}.{part.id} has no tooltip"
 
 
+EVERYDAY = {"MusicGenLoader", "MusicGenTextEncode", "MusicGenSampleTokens"}
+
+
+@pytest.mark.parametrize("word", ["music", "song", "beat", "instrumental", "sound effect", "sfx", "text to music"])
+def test_words_that_people_type_find_the_everyday_nodes(node_list, word):
+    found = {node.GET_SCHEMA().node_id for node in node_list if word in node.GET_SCHEMA().search_aliases}
+    assert found == EVERYDAY
+
+
+@pytest.mark.parametrize(
+    ("word", "node_id"),
+    [
+        ("hum", "MusicGenMelodyChroma"),
+        ("whistle", "MusicGenMelodyChroma"),
+        ("loudness", "MusicGenEnCodecDecode"),
+        ("extend song", "MusicGenEnCodecEncode"),
+        ("sound like", "MusicGenStyle"),
+        ("loop", "MusicGenSampleTokens"),
+        ("finetune", "MusicGenLoraLoader"),
+    ],
+)
+def test_words_of_one_task_find_its_node(node_list, word, node_id):
+    assert [n.GET_SCHEMA().node_id for n in node_list if word in n.GET_SCHEMA().search_aliases] == [node_id]
+
+
+def test_labels_say_what_a_widget_is_and_keep_the_term_of_the_paper(node_list):
+    labels = {
+        part.id: part.display_name for node in node_list for part in node.GET_SCHEMA().inputs if part.display_name
+    }
+    for term in ("cfg_coef", "cfg_coef_beta", "top_k", "top_p", "eval_q", "dtype", "filename_prefix", "batch_size"):
+        assert labels[term].endswith(f" ({term})")
+
+
 def test_every_node_can_be_sent_to_the_frontend(node_list):
     for node in node_list:
         json.dumps(node.GET_NODE_INFO_V1())
@@ -60,7 +95,7 @@ def test_the_saver_states_that_the_licence_stays(node_list):
 
 
 def test_the_samplers_inputs_keep_their_order(node_list):
-    ids = [part.id for part in node_list[4].GET_SCHEMA().inputs]
+    ids = [part.id for part in node_list[2].GET_SCHEMA().inputs]
     sockets, optional = ["model", "positive"], ["negative", "melody", "prompt", "style", "cfg_coef_beta"]
     widgets = ["duration", "batch_size", "seed", "cfg_coef", "temperature", "top_k", "top_p", "pattern"]
     assert ids == sockets + widgets + optional
