@@ -1,6 +1,6 @@
 """Makes workflows/*.json (UI format) out of workflows/api/*.json, in the real frontend.
 
-    python -m tests.browser.make_workflows              the three files
+    python -m tests.browser.make_workflows              the files
     python -m tests.browser.make_workflows --pictures   and workflows/*.jpg, docs/graph.png
 
 Needs the environment that ``python quickstart.py test`` makes. A test makes the files again
@@ -22,6 +22,7 @@ from typing import Any
 from dev.comfy_server import ComfyServer, prepare_base
 from quickstart import record_tunes
 
+from .cards import write_card
 from .frontend import Frontend, open_frontend, read_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -45,12 +46,12 @@ LAYOUT = {
     "PreviewImage": ((1050, 260), (600, 300)),
 }
 ROW = 800
-CARD_FROM = {
-    "text_to_music": 350,
-    "melody_to_music": 690,
-    "continue_music": 350,
-    "codebook_patterns": 350,
-}  # left edge of the card's picture
+TITLES = {
+    "text_to_music": "Text to Music",
+    "melody_to_music": "Melody to Music",
+    "continue_music": "Continue a Recording",
+    "codebook_patterns": "Codebook Patterns",
+}
 WORDS = {
     "text_to_music": "**Text to music.** Describe the music in *MusicGen Text Encode* and press Run; the sound appears "
     "in *Save Audio*.",
@@ -122,19 +123,15 @@ def _settled(graph: dict, name: str) -> dict:
     return graph
 
 
-def write_pictures(frontend: Frontend, name: str, folder: Path) -> None:
-    """Run the open workflow; a square out of its picture for its template card, and the README's picture."""
-    from PIL import Image
-
+def write_pictures(frontend: Frontend, name: str, output: Path) -> None:
+    """Run the open workflow; write its template card from the sounds in `output`, and the README's picture."""
     frontend.run()
-    path = PICTURE if name == PICTURE_OF else folder / f"{name}.png"
-    margin = 24
-    frontend.picture(path, margin)
-    with Image.open(path) as image:
-        left = CARD_FROM[name] + margin
-        square = image.convert("RGB").crop((left, 0, left + image.height, image.height))
-        card = square.resize((480, 480), Image.Resampling.LANCZOS)
-        card.save(WORKFLOWS / f"{name}.jpg", quality=80, optimize=True)
+    if name == PICTURE_OF:
+        frontend.picture(PICTURE, 24)
+    files = sorted(output.glob(f"{name}*"))
+    labels = [re.sub(r"_\d+_?$", "", file.stem.removeprefix(f"{name}_")) for file in files]
+    sounds = list(zip(labels if len(files) > 1 else [""], files, strict=True))
+    write_card(sounds, TITLES[name], WORKFLOWS / f"{name}.jpg")
 
 
 def main() -> None:
@@ -154,7 +151,7 @@ def main() -> None:
                 (WORKFLOWS / f"{name}.json").write_text(text, encoding="utf-8", newline="\n")
                 if pictures:
                     frontend.open(graph, name)
-                    write_pictures(frontend, name, base)
+                    write_pictures(frontend, name, base / "output" / "audio")
 
 
 if __name__ == "__main__":
