@@ -91,6 +91,8 @@ def load_components(
         for name, part in parts.items()
     }
     filled["text"][EMBEDDING_AGAIN] = filled["text"][EMBEDDING]
+    for part in parts.values():
+        part.stored.require_unchanged()
     _add_training_state(filled["codec"], shapes["codec"], device)
     for name, module in modules.items():
         module.load_state_dict(filled[name], strict=True, assign=True)

@@ -6,6 +6,8 @@ import io
 import zipfile
 from pathlib import Path
 
+from .opened import OpenedFile
+
 MAX_PICKLE_BYTES = 1 << 22
 _LEGACY = (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19", b"\x80\x02}", b"\x80\x02c", b"\x80\x04\x95")
 
@@ -25,22 +27,42 @@ def refuse_others(path: Path, start: bytes) -> None:
         raise RefusedError(f"{path} is a Git LFS pointer, not the weights; fetch the file itself.")
 
 
-class OpenFile(io.FileIO):
-    """A file that gives out at most as much at once as an honest archive's directory needs."""
+class BoundedFile(io.RawIOBase):
+    """An open file that gives out at most as much at once as an honest archive's directory needs."""
+
+    def __init__(self, raw: io.FileIO) -> None:
+        super().__init__()
+        self._raw = raw
+
+    def seekable(self) -> bool:
+        """True."""
+        return True
+
+    def readable(self) -> bool:
+        """True."""
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Seek as the file does."""
+        return self._raw.seek(offset, whence)
+
+    def tell(self) -> int:
+        """The file's place."""
+        return self._raw.tell()
 
     def read(self, size: int | None = -1) -> bytes:
-        """Read as io.FileIO does; ValueError on more than a pickle may have."""
+        """Read as the file does; ValueError on more than a pickle may have."""
         if size is not None and size > MAX_PICKLE_BYTES:
             raise ValueError(f"a part of it claims {size} bytes")
-        return super().read(size)
+        return self._raw.read(size)
 
 
 class Members:
     """The members of the archive: the pickle, and where each storage lies."""
 
-    def __init__(self, path: Path, file: io.FileIO, archive: zipfile.ZipFile) -> None:
-        self.path, self.file, self.archive = path, file, archive
-        self.size = path.stat().st_size
+    def __init__(self, opened: OpenedFile, archive: zipfile.ZipFile) -> None:
+        self.opened, self.file, self.archive = opened, opened.raw, archive
+        self.path, self.size = opened.path, opened.size
         pickles = [name for name in archive.NameToInfo if name.count("/") == 1 and name.endswith("/data.pkl")]
         if len(pickles) != 1:
             raise ValueError("it holds no data.pkl, or several")

@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from .archive import Members, OpenFile, RefusedError, refuse_others
+from .archive import BoundedFile, Members, RefusedError, refuse_others
+from .opened import OpenedFile
 from .tensors import TensorRecord
 
 _MAX_STEPS = 500_000
@@ -70,13 +71,12 @@ def load(path: Path) -> Any:
     Nothing of the file is run, and no tensor is read. Raises ValueError if it is damaged, too large,
     compressed, or written before PyTorch 1.6.
     """
+    opened = OpenedFile(path)
     try:
-        with OpenFile(path) as file:
-            start = file.read(64)
-            refuse_others(path, start)
-            with zipfile.ZipFile(file) as archive:
-                members = Members(path, file, archive)
-                return _Machine(members).run(members.pickle())
+        refuse_others(path, opened.read(0, 64))
+        with zipfile.ZipFile(BoundedFile(opened.raw)) as archive:
+            members = Members(opened, archive)
+            return _Machine(members).run(members.pickle())
     except RefusedError:
         raise
     except Exception as error:  # zipfile and pickletools raise a dozen kinds on damaged files
@@ -279,7 +279,7 @@ class _Machine:
         in_order = tuple(math.prod(shape[at + 1 :]) for at in range(len(shape)))
         contiguous = all(n < 2 or step == plain for n, step, plain in zip(shape, stride, in_order, strict=True))
         return TensorRecord(
-            self.members.path, offset, storage.dtype, tuple(shape), None if contiguous else tuple(stride)
+            self.members.opened, offset, storage.dtype, tuple(shape), None if contiguous else tuple(stride)
         )
 
 

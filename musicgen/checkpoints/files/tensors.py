@@ -1,7 +1,7 @@
 """Tensors of a checkpoint by name: where each lies in which file, and how parameters are made of them.
 
 Nothing is read until a parameter is made, and then straight into its memory or through one small
-buffer: the file is neither mapped nor held. Which formats there are is not known here.
+buffer: the file is opened once and not mapped. Which formats there are is not known here.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
+
+from .opened import OpenedFile
 
 READABLE = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 _BUFFER_BYTES = 1 << 20
@@ -26,11 +28,16 @@ class TensorRecord:
     stride: in values, as in torch; None where the values lie in order.
     """
 
-    path: Path
+    file: OpenedFile
     offset: int
     dtype: torch.dtype
     shape: tuple[int, ...]
     stride: tuple[int, ...] | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file's name, for messages."""
+        return self.file.path
 
     @property
     def nbytes(self) -> int:
@@ -56,26 +63,20 @@ class TensorRecord:
             )
         if not out.numel():
             return True
-        try:
-            if self.stride is None:
-                return self._fill(out.view(-1), name, exact)
-            extent = 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
-            scattered = torch.empty(extent, dtype=self.dtype)
-            self._fill(scattered, name)
-            ordered = scattered.as_strided(self.shape, self.stride)
-            out.copy_(ordered)
-            return not exact or _equal(ordered, out)
-        except OSError as error:
-            raise ValueError(f"{self.path} cannot be read ({error}); fetch it again.") from error
+        if self.stride is None:
+            return self._fill(out.view(-1), name, exact)
+        extent = 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride, strict=True))
+        scattered = torch.empty(extent, dtype=self.dtype)
+        self._fill(scattered, name)
+        ordered = scattered.as_strided(self.shape, self.stride)
+        out.copy_(ordered)
+        return not exact or _equal(ordered, out)
 
     def read(self, name: str) -> Tensor:
         """The values in the format that they are stored in, unchecked. Raises ValueError if the file ends early."""
         extent = 1 + sum((n - 1) * step for n, step in zip(self.shape, self.stride or (), strict=False))
         flat = torch.empty(math.prod(self.shape) if self.stride is None else extent, dtype=self.dtype)
-        try:
-            self._fill(flat, name, check=False)
-        except OSError as error:
-            raise ValueError(f"{self.path} cannot be read ({error}); fetch it again.") from error
+        self._fill(flat, name, check=False)
         return flat.view(self.shape) if self.stride is None else flat.as_strided(self.shape, self.stride).contiguous()
 
     def _fill(self, flat: Tensor, name: str, exact: bool = False, check: bool = True) -> bool:
@@ -83,21 +84,21 @@ class TensorRecord:
         on_cpu = flat.device.type == "cpu"
         direct = on_cpu and flat.dtype == self.dtype
         buffer = None if direct else torch.empty(min(step, flat.numel()), dtype=self.dtype)
-        with open(self.path, "rb", buffering=0) as file:
-            file.seek(self.offset)
-            for part in flat.split(step):
-                raw = part if buffer is None else buffer[: part.numel()]
-                _read_exactly(file, raw, self.path)
-                made = part if on_cpu else torch.empty_like(part, device="cpu")
-                if not direct:
-                    # From one half precision to the other, torch is three times faster by way of the full one.
-                    made.copy_(raw.float() if raw.dtype.itemsize == made.dtype.itemsize == 2 else raw)
-                if exact and not (direct or _equal(raw, made)):
-                    return False
-                if check:
-                    self._check_finite(raw, made, name)
-                if made is not part:
-                    part.copy_(made)
+        offset = self.offset
+        for part in flat.split(step):
+            raw = part if buffer is None else buffer[: part.numel()]
+            self.file.read_into(offset, raw.view(torch.uint8).numpy().data)
+            offset += raw.nbytes
+            made = part if on_cpu else torch.empty_like(part, device="cpu")
+            if not direct:
+                # From one half precision to the other, torch is three times faster by way of the full one.
+                made.copy_(raw.float() if raw.dtype.itemsize == made.dtype.itemsize == 2 else raw)
+            if exact and not (direct or _equal(raw, made)):
+                return False
+            if check:
+                self._check_finite(raw, made, name)
+            if made is not part:
+                part.copy_(made)
         return True
 
     def _check_finite(self, raw: Tensor, made: Tensor, name: str) -> None:
@@ -123,15 +124,6 @@ def _is_finite(numbers: Tensor) -> bool:
 
 def _short(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
-
-
-def _read_exactly(file: IO[bytes], out: Tensor, path: Path) -> None:
-    view = out.view(torch.uint8).numpy().data
-    while view:
-        count = file.readinto(view)  # type: ignore[attr-defined]
-        if not count:
-            raise ValueError(f"{path} ends before its tensors do: it is damaged or cut short, so fetch it again.")
-        view = view[count:]
 
 
 @dataclass(frozen=True)
@@ -184,12 +176,17 @@ class StoredTensors:
         needed = sum(self.records[name].nbytes for name in names)
         # One tensor is legitimately there twice: T5's embedding, which has two names.
         largest = max((self.records[name].nbytes for name in names), default=0)
-        size = sum(path.stat().st_size for path in {self.records[name].path for name in names})
+        size = sum(file.size for file in {self.records[name].file for name in names})
         if needed - largest > size:
             raise ValueError(
                 f"{self.where}: {needed} bytes of tensors are named, but its files have {size} bytes; "
                 "it is damaged, so fetch it again."
             )
+
+    def require_unchanged(self) -> None:
+        """Raise ValueError where one of the files was replaced or written to since it was opened."""
+        for file in {record.file for record in self.records.values()}:
+            file.require_unchanged()
 
     def make(self, recipe: Recipe, out: Tensor, *, exact: bool = False) -> bool:
         """Fill `out` by a recipe, one stored tensor at a time, converting to its dtype and device.

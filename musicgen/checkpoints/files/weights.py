@@ -11,7 +11,8 @@ from typing import Any
 import torch
 
 from . import pickled
-from .regular import is_there, regular_file
+from .opened import OpenedFile
+from .regular import is_there
 from .settings import read_json
 from .tensors import StoredTensors, TensorRecord
 from .wrapped import plain_names, weights_of
@@ -38,6 +39,16 @@ _DTYPES = {
     "F8_E4M3": torch.float8_e4m3fn,
     "F8_E5M2": torch.float8_e5m2,
 }
+
+
+_PAGE = "is a web page, not weights: an error was saved in their place; fetch the file itself."
+_OTHERS = {
+    b"version ": "is a Git LFS pointer, not the weights; fetch the file itself.",
+    b"PK\x03\x04": "is a PyTorch file or another archive under the name of safetensors; name it .bin.",
+    b"GGUF": "is a GGUF file, which this pack does not read; fetch the model in safetensors.",
+    **dict.fromkeys((b"<!DOCTYP", b"<!doctyp", b"<html", b"<HTML", b"<?xml"), _PAGE),
+}
+"""First bytes of files that are no safetensors, and a sentence for each."""
 
 
 def has_weights(folder: Path) -> bool:
@@ -69,9 +80,8 @@ def read_weights(folder: Path, anchors: Sequence[str] = ()) -> StoredTensors:
 
 def read_file(path: Path) -> dict[str, TensorRecord]:
     """The tensors of one file by name: safetensors, or a dictionary that PyTorch saved, in a trainer's or alone."""
-    regular_file(path)
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
+    if path.suffix.lower() == ".safetensors":
+        return SafetensorsFile(path).records()
     contents = pickled.load(path)
     return tensors_of((weights_of(contents) if isinstance(contents, dict) else None) or contents, path)
 
@@ -111,39 +121,42 @@ def _shards(index: Path) -> list[Path]:
     return [present[name] for name in wanted]
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """The metadata of a safetensors file, which stand beside its tensors."""
-    regular_file(path)
-    metadata = _read_header(path)[0].get("__metadata__")
-    return metadata if isinstance(metadata, dict) else {}
+class SafetensorsFile:
+    """A safetensors file whose header is read: its metadata, and where its tensors lie.
+
+    Raises FileNotFoundError and ValueError saying what is wrong with it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.file = OpenedFile(path)
+        self._header, self._start = _read_header(self.file)
+        metadata = self._header.pop("__metadata__", None)
+        self.metadata: dict[str, str] = metadata if isinstance(metadata, dict) else {}
+
+    def records(self) -> dict[str, TensorRecord]:
+        """The tensors by name. Raises ValueError where they do not fit the file."""
+        try:
+            return dict(_records(self.file, self._header.items(), self._start))
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise _damaged(self.file.path, error) from error
 
 
-def _read_safetensors(path: Path) -> dict[str, TensorRecord]:
-    header, start, size = _read_header(path)
-    header.pop("__metadata__", None)
+def _read_header(file: OpenedFile) -> tuple[dict[str, Any], int]:
+    """A safetensors file's header, and where its tensors begin."""
+    start = file.read(0, 8)
+    for first, sentence in _OTHERS.items():
+        if start.startswith(first):
+            raise ValueError(f"{file.path} {sentence}")
     try:
-        return dict(_records(path, header.items(), start, size))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _damaged(path, error) from error
-
-
-def _read_header(path: Path) -> tuple[dict[str, Any], int, int]:
-    """A safetensors file's header, where its tensors begin, and its size."""
-    try:
-        size = path.stat().st_size
-        with open(path, "rb") as file:
-            start = file.read(8)
-            if start == b"version ":
-                raise ValueError("it is a Git LFS pointer, not the weights")
-            length = int.from_bytes(start, "little")
-            if len(start) < 8 or length > min(size - 8, _MAX_HEADER_BYTES):
-                raise ValueError(f"its header claims {length} bytes of {size}")
-            header = json.loads(file.read(length).decode("utf-8"))
+        length = int.from_bytes(start, "little")
+        if len(start) < 8 or length > min(file.size - 8, _MAX_HEADER_BYTES):
+            raise ValueError(f"its header claims {length} bytes of {file.size}")
+        header = json.loads(file.read(8, length).decode("utf-8"))
         if not isinstance(header, dict):
             raise TypeError("its header is no table")
-        return header, 8 + length, size
+        return header, 8 + length
     except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise _damaged(path, error) from error
+        raise _damaged(file.path, error) from error
 
 
 def _damaged(path: Path, error: Exception) -> ValueError:
@@ -153,7 +166,7 @@ def _damaged(path: Path, error: Exception) -> ValueError:
     )
 
 
-def _records(path: Path, entries: Iterable[tuple[str, Any]], start: int, size: int) -> list[tuple[str, TensorRecord]]:
+def _records(file: OpenedFile, entries: Iterable[tuple[str, Any]], start: int) -> list[tuple[str, TensorRecord]]:
     """The tensors of a header, which must lie one after the other and fill the file."""
     found = []
     for name, entry in entries:
@@ -162,12 +175,12 @@ def _records(path: Path, entries: Iterable[tuple[str, Any]], start: int, size: i
             raise ValueError(f"tensor {name!r:.80} is described by strange numbers")
         if end - begin != math.prod(shape) * dtype.itemsize:
             raise ValueError(f"tensor {name!r:.80} has {end - begin} bytes, which do not fit its shape {shape!r:.80}")
-        found.append((begin, end, name, TensorRecord(path, start + begin, dtype, tuple(shape))))
+        found.append((begin, end, name, TensorRecord(file, start + begin, dtype, tuple(shape))))
     at = 0
     for begin, end, name, _ in sorted(found, key=lambda entry: entry[:2]):
         if begin != at:
             raise ValueError(f"tensor {name!r:.80} begins at byte {begin} where the one before it ends at {at}")
         at = end
-    if start + at != size:
-        raise ValueError(f"it should have {start + at} bytes and has {size}")
+    if start + at != file.size:
+        raise ValueError(f"it should have {start + at} bytes and has {file.size}")
     return [(name, record) for _, _, name, record in found]

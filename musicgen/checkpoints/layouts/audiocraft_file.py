@@ -14,7 +14,6 @@ from typing import Any
 
 from ...environment import imported
 from ..files import pickled
-from ..files.regular import regular_file
 from ..files.settings import Fields, is_number
 from ..files.tensors import StoredTensors
 from ..files.weights import tensors_of
@@ -56,7 +55,7 @@ def read_solver_file(path: Path) -> SolverFile:
 
     Raises FileNotFoundError and ValueError saying what is wrong with it.
     """
-    contents = pickled.load(regular_file(path))
+    contents = pickled.load(path)
     if not isinstance(contents, dict):
         raise ValueError(f"{path} holds no dictionary; choose a file that audiocraft exported.")
     settings = _settings(contents.get(_SETTINGS, _hyper_parameters(contents).get(_SETTINGS)), path)

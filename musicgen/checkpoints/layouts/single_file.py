@@ -29,7 +29,7 @@ from ...config import CodecConfig, ModelConfig, StyleConfig
 from ..checkpoint import Checkpoint, Part
 from ..files.settings import MAX_WHOLE, Fields, is_number, shown
 from ..files.tensors import Recipe, StoredTensors
-from ..files.weights import read_file, read_metadata
+from ..files.weights import SafetensorsFile
 from ..parts.mert import find_mert, how_to_get
 from ..parts.text import EMBEDDING_AGAIN, t5_fields
 from .adapter import are_adapter_names, refusal
@@ -73,11 +73,15 @@ def open_checkpoint(path: Path, search: Sequence[Path] = ()) -> Checkpoint:
 
     Raises ValueError saying what is wrong with it.
     """
-    read_config(path)  # before the weights: its errors tell more than theirs
-    stored = StoredTensors(path, read_file(path))
-    config = read_config(path, stored.records)
+    file = SafetensorsFile(path)
+    metadata = _checked(file)
+    read_config(path, metadata)  # before the weights: its errors tell more than theirs
+    stored = StoredTensors(path, file.records())
+    config = read_config(path, metadata, stored.records)
     lm, text, codec = (Part(stored, partial(_recipes, prefix)) for prefix in (_LM, _TEXT, _CODEC))
-    checkpoint = Checkpoint(where=path, config=config, tokenizer=read_tokenizer(path), lm=lm, text=text, codec=codec)
+    checkpoint = Checkpoint(
+        where=path, config=config, tokenizer=read_tokenizer(path, metadata), lm=lm, text=text, codec=codec
+    )
     if config.style is None:
         return checkpoint
     mert = find_mert(config.style.feature_dim, path.parent, search) if config.style.features == "mert" else None
@@ -95,16 +99,16 @@ def _is_stored(name: str) -> bool:
     return name != EMBEDDING_AGAIN and not name.startswith(_HEARD_THROUGH) and not name.endswith(_TRAINING_STATE)
 
 
-def read_config(path: Path, stored: Collection[str] = ()) -> ModelConfig:
-    """The configuration in a file's metadata; the model is named after the file.
+def read_config(path: Path, metadata: Mapping[str, str], stored: Collection[str] = ()) -> ModelConfig:
+    """The configuration in the metadata of the file `path`; the model is named after the file.
 
     stored: names of the stored tensors; a configuration that counts more layers than there are tensors is
-    refused before anything is built. Raises ValueError on a file that is no such checkpoint, is of a
-    later version, or holds a configuration with a field missing, unknown or out of range.
+    refused before anything is built. Raises ValueError on a configuration with a field missing, unknown or
+    out of range.
     """
     where = f"{path}: {_PREFIX}config"
     try:
-        values = json.loads(_metadata(path)[f"{_PREFIX}config"])
+        values = json.loads(metadata[f"{_PREFIX}config"])
     except ValueError as error:
         raise ValueError(f"{where} is no JSON ({error}); save the model again.") from error
     config = dataclasses.replace(_restore(ModelConfig, values, where), name=path.stem)
@@ -114,28 +118,29 @@ def read_config(path: Path, stored: Collection[str] = ()) -> ModelConfig:
     return config
 
 
-def read_tokenizer(path: Path) -> dict[str, str]:
-    """The tokenizer in a file's metadata, under the one of TOKENIZER_KEYS that says what it is."""
-    metadata = _metadata(path)
+def read_tokenizer(path: Path, metadata: Mapping[str, str]) -> dict[str, str]:
+    """The tokenizer in the metadata of the file `path`, under the one of TOKENIZER_KEYS that says what it is."""
     found = {key: metadata[_PREFIX + key] for key in TOKENIZER_KEYS if _PREFIX + key in metadata}
     if len(found) != 1:
         raise ValueError(f"{path} holds {len(found)} tokenizers instead of one; save the model again.")
     return found
 
 
-def _metadata(path: Path) -> dict[str, str]:
-    metadata = read_metadata(path)
+def _checked(file: SafetensorsFile) -> dict[str, str]:
+    """A file's metadata. Raises ValueError where it is another program's, or of a later version of this pack."""
+    path, metadata = file.file.path, file.metadata
     version = metadata.get(f"{_PREFIX}format")
-    if version is None and are_adapter_names(read_file(path)):
+    if version is None and are_adapter_names(file.records()):
         raise refusal(path)
     if version is None or f"{_PREFIX}config" not in metadata:
         raise ValueError(
-            f"{path} is no single-file MusicGen model: its metadata has no {_PREFIX}config; if it is the weights file "
-            "of a model folder, put it beside that model's config.json into a folder of its own."
+            f"{path} is no single-file MusicGen model: it holds no settings ({_PREFIX}config); if it "
+            "is the weights file of a model folder, put it beside that model's config.json into a folder of its own."
         )
     if version != VERSION:
         raise ValueError(
-            f"{path} is in version {version!r} of the single-file layout; this pack reads {VERSION}, so update it."
+            f"{path} is in version {version!r:.20} of the single-file layout; this pack reads {VERSION}, so a later "
+            "version of it wrote the file: update this pack."
         )
     return metadata
 

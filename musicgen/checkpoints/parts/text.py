@@ -11,7 +11,7 @@ from typing import Any
 from ..checkpoint import Part
 from ..files.settings import Fields, read_json
 from ..files.tensors import Recipe, StoredTensors
-from ..files.weights import has_weights, read_file, read_metadata, read_weights
+from ..files.weights import SafetensorsFile, has_weights, read_file, read_weights
 from .search import cached_folder, entries, folders_in, listed, named_first
 
 _CONFIG_FILE = "config.json"
@@ -105,7 +105,7 @@ def _open(path: Path, places: Sequence[Path]) -> tuple[dict[str, Any], StoredTen
 
 def _single_file(path: Path) -> Mapping[str, str]:
     """The metadata of a model in one file, empty of another file."""
-    metadata = read_metadata(path) if path.suffix.lower() == ".safetensors" else {}
+    metadata = SafetensorsFile(path).metadata if path.suffix.lower() == ".safetensors" else {}
     return metadata if _SINGLE_CONFIG in metadata else {}
 
 

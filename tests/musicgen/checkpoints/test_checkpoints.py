@@ -320,7 +320,7 @@ CODEC = CodecConfig(
 
 def records(shapes) -> StoredTensors:
     """Tensors of a file that need not exist: their names and shapes are all that is looked at."""
-    stored = {key: TensorRecord(Path("none"), 0, torch.float16, tuple(shape)) for key, shape in shapes.items()}
+    stored = {key: TensorRecord(None, 0, torch.float16, tuple(shape)) for key, shape in shapes.items()}
     return StoredTensors(Path("none"), stored)
 
 
