@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import copy
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -25,6 +27,7 @@ from musicgen.generation.patterns import named_pattern
 from musicgen.lm.cpu_linear import (
     few_rows_product,
     int8_product,
+    pack_float16,
     pack_int8,
     quick_operations,
     reads_float16,
@@ -224,3 +227,47 @@ def test_a_processor_without_these_products_gets_float32_and_is_told_of_int8(mon
         fallback = load_model(NANO, dtype=torch.int8)
     assert "no quick int8 product" in caplog.text
     assert torch.equal(greedy(fallback, 0.5), greedy(nano["fp32"], 0.5))
+
+
+LIMITED = """
+import os, resource, sys
+sys.path.insert(0, sys.argv[1])
+import torch
+torch.set_num_threads(1)
+from musicgen.lm import cpu_linear
+pack = getattr(cpu_linear, sys.argv[2])
+weight = torch.randn(8192, 2048)
+pack(weight[:64, :64])
+for spare in range(0, 200, 8):
+    child = os.fork()
+    if not child:
+        with open("/proc/self/statm") as file:
+            size = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (size + spare * 1_000_000,) * 2)
+        try:
+            pack(weight)
+        except (RuntimeError, MemoryError):
+            os._exit(1)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are set on Linux")
+@pytest.mark.parametrize(
+    "pack", [pytest.param("pack_float16", marks=WHERE_FLOAT16), pytest.param("pack_int8", marks=WHERE_INT8)]
+)
+def test_memory_that_runs_out_while_packing_raises_and_does_not_end_the_process(pack):
+    command = [sys.executable, "-c", LIMITED, str(ROOT), pack]
+    codes = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200).stdout.split()
+    assert len(codes) == 25 and set(codes) == {"0", "1"}
+
+
+@WHERE_FLOAT16
+def test_the_memory_that_packing_takes_is_named(monkeypatch):
+    def refuse(*arguments, **named):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(torch, "empty", refuse)
+    with pytest.raises(MemoryError, match=r"4 MB were needed at once; close other programs, choose int8 or a smaller"):
+        pack_float16(torch.zeros(2048, 1000))
