@@ -61,9 +61,13 @@ def test_audio_without_samples_is_refused(host, name):
 
 
 @pytest.mark.parametrize("name", ["melody_to_music", "continue_music"])
-def test_audio_of_eight_channels_is_refused(host, name):
-    audio = host.record("eight.wav", np.zeros((8, 3200)))
-    assert_sentence(host.fail(host.workflow(name, audio=audio)), "8 channels")
+def test_surround_sound_is_mixed_down_and_the_node_says_so(host, name):
+    audio = host.record(f"{name}.wav", 0.1 * np.ones((6, 9600)))
+    lines = []
+    host.play(
+        host.workflow(name, audio=audio), lambda kind, data: lines.append(data["text"]) if kind == "text" else None
+    )
+    assert any("5.1 sound was mixed to stereo by ITU-R BS.775." in line for line in lines)
 
 
 @pytest.mark.parametrize("name", ["melody_to_music", "continue_music"])
@@ -98,9 +102,15 @@ def test_a_melody_of_six_minutes_is_refused(host):
     assert_sentence(host.fail(host.workflow("melody_to_music", audio=audio)), "360", "300")
 
 
-def test_a_prompt_longer_than_the_window_is_refused(host):
+def test_a_prompt_longer_than_the_window_is_continued_from_its_last_part(host):
     audio = host.record("long.wav", host.tune([220.0] * 62))
-    assert_sentence(host.fail(host.workflow("continue_music", audio=audio, duration=40.0)), "10 seconds")
+    lines = []
+    sound, rate = host.play(
+        host.workflow("continue_music", audio=audio, duration=33.0),
+        lambda kind, data: lines.append(data["text"]) if kind == "text" else None,
+    )
+    assert sound.shape[-1] == 33 * rate
+    assert any("goes on from" in line or "last" in line for line in lines), lines
 
 
 def test_a_prompt_longer_than_the_piece_is_refused(host):

@@ -98,7 +98,7 @@ def test_a_file_that_is_no_lora_of_the_model_is_refused_in_one_sentence(host, lo
 
 def test_a_damaged_file_is_refused(host, loras):
     (loras / "cut.safetensors").write_bytes((loras / "mine.safetensors").read_bytes()[:3000])
-    assert_sentence(host.fail(graph(host, lora="cut.safetensors")), "cut.safetensors", "copy it again")
+    assert_sentence(host.fail(graph(host, lora="cut.safetensors")), "cut.safetensors", "again")
     (loras / "cut.safetensors").unlink()
 
 
