@@ -14,9 +14,10 @@ from musicgen.generation.params import GenerationParams
 from musicgen.model import MusicGen
 from musicgen.training.resume import ProgressLog
 
+from .corpus.bank import SAMPLE_RATE
 from .corpus.captions import CaptionOdds, Labels
-from .corpus.composer import SongPlan
-from .corpus.songs import SAMPLE_RATE, make_songs, split_seeds
+from .corpus.notes import SongPlan
+from .corpus.songs import make_songs, split_seeds
 from .scores import asked_of
 
 BATCH = 16

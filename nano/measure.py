@@ -25,8 +25,9 @@ from musicgen.model import MusicGen, load_model
 from musicgen.training.resume import ProgressLog
 
 from . import scores as score
+from .corpus.bank import SAMPLE_RATE
 from .corpus.captions import Labels, read_caption
-from .corpus.songs import SAMPLE_RATE, make_songs, split_seeds
+from .corpus.songs import make_songs, split_seeds
 from .heldout import BATCH, Songs, reconstruct, sample
 from .probes import SHIPPED_PROBE, Probe, clip_statistics, load_probe, save_probe, train_probe
 from .scores import Hearing

@@ -19,7 +19,9 @@ from musicgen.audio import resample
 from musicgen.evaluation.rhythm import log_mel, onset_autocorrelation
 from musicgen.evaluation.tonality import pitch_classes
 
-from .corpus.composer import CHORDS, DRUM_PATTERNS, GENRES, KEYS, LEADS, TEMPI, SongPlan
+from .corpus.genres import DRUM_PATTERNS, GENRES, TEMPI
+from .corpus.instruments import CHORDS, LEADS
+from .corpus.notes import SongPlan
 
 PROBE_RATE = 16000
 SHIPPED_PROBE = Path(__file__).parent / "probe.safetensors"
@@ -27,11 +29,11 @@ ATTRIBUTES: dict[str, tuple[object, ...]] = {
     "drums": (False, True),
     "bass": (False, True),
     "lead": tuple(LEADS),
-    "chords": CHORDS,
+    "chords": tuple(CHORDS),
     "drum_pattern": tuple(DRUM_PATTERNS),
     "genre": tuple(GENRES),
     "tempo_bpm": tuple(TEMPI.values()),
-    "key": tuple((key, mode) for key in KEYS for mode in ("major", "minor")),
+    "key": tuple((key, mode) for key in range(12) for mode in ("major", "minor")),
 }
 """What a probe tells, and the answers it chooses from."""
 _MELS, _GROUPS, _MODULATIONS, _LAGS = 64, 8, 24, 150
@@ -95,7 +97,7 @@ class Probe(nn.Module):
         hidden = F.dropout(self.embed(statistics), self.dropout, self.training)
         logits = {name: head(hidden) for name, head in self.heads.items()}
         profiles = statistics[:, _STATISTICS:].unflatten(1, (2, 12))
-        homes = torch.stack([profiles.roll(-key, dims=-1).flatten(1) for key in KEYS], dim=1)
+        homes = torch.stack([profiles.roll(-key, dims=-1).flatten(1) for key in range(12)], dim=1)
         logits["key"] = self.home(homes).flatten(1)
         return logits
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from musicgen.config import CodecConfig, LMConfig
 from musicgen.training.codec import CodecRecipe
 
-from .lm import LMRecipe
+from .lm_recipe import LMRecipe
 from .networks import TextShape
 
 NANO_CODEC = CodecConfig(
@@ -28,7 +28,7 @@ NANO_CODEC = CodecConfig(
     true_skip=True,
     trim_right_ratio=1.0,
     num_codebooks=4,
-    card=256,
+    card=512,
 )
 
 
@@ -37,6 +37,7 @@ class Plan:
     """All numbers of one training, from songs to models."""
 
     seconds: float
+    """Length of a song."""
     songs: int
     held_out: int
     judged_songs: int
@@ -67,34 +68,24 @@ def _lm(dim: int, layers: int, heads: int, text: TextShape, *, card: int, melody
 
 
 _TEXT = TextShape()
+_PHASES = ((0.5, 150, 12), (0.8, 300, 6), (1.0, 500, 4))
 NANO = Plan(
-    seconds=10.0,
-    songs=6000,
+    seconds=16.0,
+    songs=5000,
     held_out=250,
     judged_songs=16,
     judge_every=500,
     codec=NANO_CODEC,
-    codec_recipe=CodecRecipe(),
+    codec_recipe=CodecRecipe(steps=9000),
     codec_songs=3000,
     text=_TEXT,
     lms={
-        "text": _lm(128, 4, 4, _TEXT, card=256, melody=False),
-        "melody": _lm(128, 4, 4, _TEXT, card=256, melody=True),
+        "text": _lm(128, 4, 4, _TEXT, card=512, melody=False),
+        "melody": _lm(128, 4, 4, _TEXT, card=512, melody=True),
     },
     lm_recipes={
-        "text": (LMRecipe(steps=6000),),
-        "melody": (
-            LMRecipe(steps=4500, phases=((0.6, 200, 8), (0.85, 300, 5), (1.0, 500, 3))),
-            # Once a model copies well, it hardly listens to its melody: now half of the clips go unread.
-            LMRecipe(
-                steps=3600,
-                phases=((0.7, 150, 9), (0.9, 300, 4), (1.0, 500, 2)),
-                learning_rate=2e-3,
-                text_first=(0, 0),
-                blind=0.5,
-                seed=2,
-            ),
-        ),
+        "text": (LMRecipe(steps=7000, phases=_PHASES, text_first=(1500, 48)),),
+        "melody": (LMRecipe(steps=5000, phases=_PHASES, text_first=(0, 0), drop_melody=0.1, seed=2),),
     },
 )
 _TINY_TEXT = TextShape(width=16, layers=1, heads=2, ffn=32)
@@ -106,7 +97,7 @@ _TINY_LM = LMRecipe(
     ema=0.9,
 )
 MINIATURE = Plan(
-    seconds=10.0,
+    seconds=4.0,
     songs=8,
     held_out=4,
     judged_songs=2,

@@ -15,7 +15,8 @@ from musicgen.evaluation.sound import codebook_perplexity, is_clipped, is_silent
 from musicgen.evaluation.tonality import chroma_agreement, chroma_similarity, pitch_classes, share_in_key
 
 from .corpus.captions import Labels
-from .corpus.composer import TEMPI, SongPlan
+from .corpus.genres import TEMPI
+from .corpus.notes import SongPlan
 from .probes import Probe, clip_statistics
 
 _PROBED = {
