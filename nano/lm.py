@@ -54,7 +54,7 @@ class LMTraining:
         device: str = "cpu",
         begin: dict[str, Tensor] | None = None,
     ) -> None:
-        """begin: weights to begin with, by name; by default random ones."""
+        """begin: weights to begin with, by name; those that it lacks are drawn."""
         self.config, self.text, self.recipe, self.device = config, text, recipe, device
         self.batches = Batches(store, vocabulary, recipe, config.chroma_dim is not None)
         generator = step_torch_rng(recipe.seed, 2**31 - 1)
@@ -63,6 +63,8 @@ class LMTraining:
         )
         if begin is not None:
             self.model.put(begin)
+            if config.chroma_dim is not None and "lm.melody_proj.weight" not in begin:
+                self.model.look_at_melody(generator)
         self.average = {name: value.detach().clone() for name, value in self.model.named_parameters()}
         groups = []
         for reads in (False, True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from musicgen.config import CodecConfig, LMConfig
 from musicgen.training.codec import CodecRecipe
@@ -38,6 +39,8 @@ class Plan:
 
     seconds: float
     """Length of a song."""
+    window: float
+    """Length of music that the models are said to know."""
     songs: int
     held_out: int
     judged_songs: int
@@ -45,6 +48,8 @@ class Plan:
     codec: CodecConfig
     codec_recipe: CodecRecipe
     codec_songs: int
+    codec_begins: Path | None
+    """A model folder whose codec the training begins with: one that knows waves already needs some 2,000 steps less."""
     text: TextShape
     lms: dict[str, LMConfig]
     lm_recipes: dict[str, tuple[LMRecipe, ...]]
@@ -64,20 +69,25 @@ def _lm(dim: int, layers: int, heads: int, text: TextShape, *, card: int, melody
         text_projection=True,
         chroma_dim=12 if melody else None,
         style_dim=None,
+        text_length=TEXT_LENGTH if melody else None,
     )
 
 
+TEXT_LENGTH = 40
+"""Rows of the text in a melody model's prefix: the place of a code is then the same behind any caption."""
 _TEXT = TextShape()
 _PHASES = ((0.5, 150, 12), (0.8, 300, 6), (1.0, 500, 4))
 NANO = Plan(
     seconds=16.0,
+    window=10.0,
     songs=5000,
     held_out=250,
     judged_songs=16,
     judge_every=500,
     codec=NANO_CODEC,
-    codec_recipe=CodecRecipe(steps=9000),
+    codec_recipe=CodecRecipe(steps=11000, learning_rate=3e-3),
     codec_songs=3000,
+    codec_begins=Path(__file__).parents[1] / "models" / "musicgen-nano",
     text=_TEXT,
     lms={
         "text": _lm(128, 4, 4, _TEXT, card=512, melody=False),
@@ -98,6 +108,7 @@ _TINY_LM = LMRecipe(
 )
 MINIATURE = Plan(
     seconds=4.0,
+    window=10.0,
     songs=8,
     held_out=4,
     judged_songs=2,
@@ -105,6 +116,7 @@ MINIATURE = Plan(
     codec=replace(NANO_CODEC, n_filters=2, dimension=16, card=64),
     codec_recipe=CodecRecipe(steps=60, autoencoder_steps=30, batch=2, frames=25, warmup=5),
     codec_songs=8,
+    codec_begins=None,
     text=_TINY_TEXT,
     lms={name: _lm(32, 2, 4, _TINY_TEXT, card=64, melody=name == "melody") for name in ("text", "melody")},
     lm_recipes={"text": (_TINY_LM,), "melody": (_TINY_LM, replace(_TINY_LM, steps=20, text_first=(0, 0), seed=2))},

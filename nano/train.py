@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from musicgen.model import load_model
 from musicgen.training.codec import CodecTraining, train_codec
 
 from . import recipes
@@ -45,8 +46,11 @@ class Workshop:
     def codec(self) -> CodecTraining:
         """The codec, trained to the end."""
         songs, held_out = self.songs("train"), self.songs("valid")
+        begin = None
+        if self.plan.codec_begins is not None and not (self.folder / "codec.pt").is_file():
+            begin = load_model(self.plan.codec_begins).codec
         training = CodecTraining(
-            self.plan.codec, self.plan.codec_recipe, songs.first(self.plan.codec_songs), self.device
+            self.plan.codec, self.plan.codec_recipe, songs.first(self.plan.codec_songs), self.device, begin
         )
         judged = held_out[: self.plan.judged_songs, : 4 * self.plan.codec.sample_rate]
         train_codec(training, self.folder / "codec.pt", judged, judge_every=self.plan.judge_every, report=_say)
@@ -61,7 +65,8 @@ class Workshop:
         """A language model, trained to the end."""
         words = Vocabulary(vocabulary())
         store = self.tokens("train")
-        begin = None
+        # A melody model begins with all that the text model knows of music; only its conditions are new.
+        begin = self.lm("text").average if kind == "melody" else None
         for course, recipe in enumerate(self.plan.lm_recipes[kind], start=1):
             training = LMTraining(self.plan.lms[kind], self.plan.text, recipe, store, words, self.device, begin)
             checkpoint = self.folder / (f"lm-{kind}.pt" if course == 1 else f"lm-{kind}-{course}.pt")
@@ -78,7 +83,16 @@ class Workshop:
             return
         chroma = NANO_CHROMA if kind == "melody" else None
         words = Vocabulary(vocabulary())
-        export_model(target, training.model.cpu(), codec.cpu(), words, chroma=chroma, seconds=self.plan.seconds)
+        known = {name: None for recipe in self.plan.lm_recipes[kind] for name, _ in recipe.patterns if name != "delay"}
+        export_model(
+            target,
+            training.model.cpu(),
+            codec.cpu(),
+            words,
+            chroma=chroma,
+            seconds=self.plan.window,
+            patterns=tuple(known),
+        )
         _say(f"wrote {target}")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Voice:
-    """An instrument: its General MIDI program, the lowest and highest key (MIDI) that it plays, and its release in s."""
+    """An instrument: its General MIDI program, the lowest and highest key (MIDI) of its part, and its release in s."""
 
     program: int
     low: int
@@ -19,24 +19,24 @@ class Voice:
 
 
 LEADS = {
-    "piano": Voice(0, 60, 84, 0.08),
-    "electric piano": Voice(4, 57, 81),
-    "organ": Voice(16, 60, 84, 0.04),
-    "accordion": Voice(21, 60, 84, 0.04),
-    "acoustic guitar": Voice(25, 52, 76),
-    "electric guitar": Voice(27, 55, 79),
-    "distorted guitar": Voice(30, 52, 76, 0.04),
-    "violin": Voice(40, 62, 86),
-    "choir": Voice(52, 60, 84, 0.1),
-    "trumpet": Voice(56, 58, 82, 0.04),
-    "saxophone": Voice(66, 53, 77, 0.04),
-    "flute": Voice(73, 67, 91),
-    "vibraphone": Voice(11, 65, 89, 0.1),
-    "music box": Voice(10, 72, 96, 0.1),
-    "synth": Voice(81, 60, 84, 0.04),
-    "chiptune": Voice(80, 60, 84, 0.03),
+    "piano": Voice(0, 52, 76, 0.08),
+    "electric piano": Voice(4, 48, 72),
+    "organ": Voice(16, 52, 76, 0.04),
+    "accordion": Voice(21, 53, 77, 0.04),
+    "acoustic guitar": Voice(25, 48, 72),
+    "electric guitar": Voice(27, 48, 72),
+    "distorted guitar": Voice(30, 45, 69, 0.04),
+    "violin": Voice(40, 55, 79),
+    "choir": Voice(52, 50, 74, 0.1),
+    "trumpet": Voice(56, 52, 76, 0.04),
+    "saxophone": Voice(66, 46, 70, 0.04),
+    "flute": Voice(73, 58, 82),
+    "vibraphone": Voice(11, 53, 77, 0.1),
+    "music box": Voice(10, 60, 84, 0.1),
+    "synth": Voice(81, 50, 74, 0.04),
+    "chiptune": Voice(80, 52, 76, 0.03),
 }
-"""Instruments of the melody, a range of two octaves each."""
+"""Instruments of the melody, two octaves each: low ones, since a small codec loses the waves of high notes first."""
 CHORDS = {
     "piano": Voice(0, 52, 71, 0.08),
     "electric piano": Voice(4, 52, 71, 0.08),
