@@ -16,8 +16,12 @@ from musicgen.training.resume import ProgressLog
 
 from .corpus.bank import SAMPLE_RATE
 from .corpus.captions import CaptionOdds, Labels
+from .corpus.composer import compose, compose_lead, draw_plan
+from .corpus.genres import FRAME_RATE
+from .corpus.mixing import hummed
 from .corpus.notes import SongPlan
-from .corpus.songs import make_songs, split_seeds
+from .corpus.songs import Song, make_songs, perform, split_seeds
+from .corpus.tunes import TUNES
 from .scores import asked_of
 
 BATCH = 16
@@ -27,7 +31,9 @@ class Songs:
     """Songs of a part of the corpus: audio and melody `[N, L]` at 16 kHz, labels, and captions that name everything."""
 
     def __init__(self, split: str, count: int, seconds: float) -> None:
-        songs = list(make_songs(split_seeds(split, count), seconds))
+        self._take(list(make_songs(split_seeds(split, count), seconds)))
+
+    def _take(self, songs: list[Song]) -> None:
         self.audio = torch.tensor(np.stack([song.audio for song in songs]))
         self.melody = torch.tensor(np.stack([song.melody for song in songs]))
         self.labels: list[SongPlan] = [song.labels for song in songs]
@@ -38,6 +44,25 @@ class Songs:
     def asked(self) -> list[Labels]:
         """What the labels promise."""
         return [asked_of(plan) for plan in self.labels]
+
+
+class HeldOutTunes(Songs):
+    """The real tunes that no training has seen, `turns` times each with other labels, played or hummed alone."""
+
+    def __init__(self, turns: int, seconds: float) -> None:
+        names = [name for name, tune in TUNES.items() if tune.held_out]
+        num_samples = round(seconds * SAMPLE_RATE)
+        songs = []
+        for number, name in enumerate(turns * names):
+            seed = split_seeds("test", 1)[0] + number
+            rng = np.random.Generator(np.random.PCG64([seed, 4]))
+            tune = TUNES[name]
+            plan = replace(draw_plan(rng), tune=name, mode=tune.mode, beats=tune.beats, ending=False)
+            frames = -(-num_samples * FRAME_RATE // SAMPLE_RATE)
+            song = perform(seed, plan, compose(plan, frames, rng), num_samples)
+            alone = hummed(compose_lead(plan, frames), num_samples, rng) if number % 2 else song.stems["lead"]
+            songs.append(replace(song, melody=alone))
+        self._take(songs)
 
 
 def reconstruct(codec: EnCodec, audio: Tensor) -> tuple[Tensor, Tensor]:

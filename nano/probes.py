@@ -20,7 +20,7 @@ from musicgen.evaluation.rhythm import log_mel, onset_autocorrelation
 from musicgen.evaluation.tonality import pitch_classes
 
 from .corpus.genres import DRUM_PATTERNS, GENRES, TEMPI
-from .corpus.instruments import CHORDS, LEADS
+from .corpus.instruments import CHORDS, KITS, LEADS
 from .corpus.notes import SongPlan
 
 PROBE_RATE = 16000
@@ -30,6 +30,7 @@ ATTRIBUTES: dict[str, tuple[object, ...]] = {
     "bass": (False, True),
     "lead": tuple(LEADS),
     "chords": tuple(CHORDS),
+    "kit": tuple(KITS),
     "drum_pattern": tuple(DRUM_PATTERNS),
     "genre": tuple(GENRES),
     "tempo_bpm": tuple(TEMPI.values()),
@@ -39,7 +40,7 @@ ATTRIBUTES: dict[str, tuple[object, ...]] = {
 _MELS, _GROUPS, _MODULATIONS, _LAGS = 64, 8, 24, 150
 _STATISTICS = 7 * _MELS + _GROUPS * _MODULATIONS + _LAGS
 _PROFILES = 2 * 12
-_HIDDEN = 96
+_HIDDEN = 160
 
 
 def clip_statistics(audio: Tensor, sample_rate: int) -> Tensor:
@@ -87,7 +88,7 @@ class Probe(nn.Module):
         self.dropout = 0.0
 
     def embed(self, statistics: Tensor) -> Tensor:
-        """Embedding `[B, 96]` of clips, from their statistics."""
+        """Embedding `[B, 160]` of clips, from their statistics."""
         usual = (statistics[:, :_STATISTICS] - self.mean) / self.spread
         usual = F.dropout(usual.clamp(-5, 5), self.dropout, self.training)
         return F.gelu(self.hidden(usual))

@@ -22,12 +22,13 @@ from .probes import Probe, clip_statistics
 _PROBED = {
     "drums": "drums present or not",
     "bass": "bass present or not",
-    "lead": "lead instrument, of 8",
-    "chords": "chord instrument, of 2",
-    "drum_pattern": "drum pattern, of 5",
-    "genre": "genre, of 9",
-    "tempo_bpm": "tempo, of 6, by the probe",
-    "key": "key, of 12, by the probe",
+    "lead": "lead instrument, of 16",
+    "chords": "chord instrument, of 8",
+    "kit": "drum kit, of 6",
+    "drum_pattern": "drum pattern, of 9",
+    "genre": "genre, of 16",
+    "tempo_bpm": "tempo, of 19, by the probe",
+    "key": "key, of 24, by the probe",
 }
 _CHUNK = 32
 
@@ -123,7 +124,7 @@ def score_requests(heard: Hearing, asked: Sequence[Labels]) -> list[Figure]:
         right = [a == w for a, w in zip(heard.answers[attribute], wanted, strict=True) if w is not None]
         figures += _figure(name, "share", right)
     timed = [(tempo, each["tempo_bpm"]) for tempo, each in zip(heard.tempo_bpm, asked, strict=True) if _timed(each)]
-    figures += _figure("tempo, of 6, by onsets", "share", [tempo == wanted for tempo, wanted in timed])
+    figures += _figure("tempo, of 19, by onsets", "share", [tempo == wanted for tempo, wanted in timed])
     drummed = [row for row, each in enumerate(asked) if each.get("drums")]
     figures += _figure("pulse where drums were asked", "median", heard.pulse[drummed])
     keyed = [row for row, each in enumerate(asked) if "key" in each]

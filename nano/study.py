@@ -127,7 +127,7 @@ COLUMNS = {
     "Frechet distance": "Frechet distance",
     "drums": "drums present or not",
     "bass": "bass present or not",
-    "lead, of 8": "lead instrument, of 8",
+    "lead, of 16": "lead instrument, of 16",
     "pulse": "pulse where drums were asked",
     "energy in key": "energy in key",
 }

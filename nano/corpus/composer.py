@@ -124,6 +124,15 @@ def compose(plan: SongPlan, num_frames: int, rng: np.random.Generator) -> dict[s
     return notes
 
 
+def compose_lead(plan: SongPlan, num_frames: int) -> list[Note]:
+    """The notes of a plan's real tune that start within `num_frames`."""
+    if plan.tune is None:
+        raise ValueError("the plan has no real tune; draw its melody with compose.")
+    bars = -(-num_frames // (plan.beats * plan.beat_frames))
+    notes = to_frames(plan, tune_melody(plan, TUNES[plan.tune], bars)[0])
+    return [note for note in notes if note.start < num_frames]
+
+
 def _last_bar(plan: SongPlan, rng: np.random.Generator) -> int:
     """The bar in which a song that ends strikes its last chord."""
     seconds = rng.uniform(*ENDING_SECONDS)

@@ -69,5 +69,6 @@ DRUM_KEYS = {
     "shaker": 70,
 }
 """Drums, and their keys in General MIDI."""
-GAINS = {"lead": 1.0, "chords": 0.34, "bass": 0.8, "drums": 0.85}
-"""How loud a note of each stem is; voices are equally loud before."""
+GAINS = {"lead": 1.2, "chords": 0.22, "bass": 0.56, "drums": 0.9}
+"""How loud a note of each stem is; voices are equally loud before. The lead is loud enough that its pitch class is the
+strongest of the whole in most frames: a melody model can only be as recognisable as its songs."""

@@ -55,6 +55,11 @@ def make_song(seed: int, seconds: float = 10.0) -> Song:
     """
     num_samples = round(seconds * SAMPLE_RATE)
     plan, notes = write_score(seed, -(-num_samples * FRAME_RATE // SAMPLE_RATE))
+    return perform(seed, plan, notes, num_samples)
+
+
+def perform(seed: int, plan: SongPlan, notes: dict[str, list[Note]], num_samples: int) -> Song:
+    """A plan and its notes by stem as a song; the seed says how its melody is given."""
     voices = {"lead": plan.lead, "chords": plan.chords, "bass": plan.bass_style, "drums": plan.kit}
     bank = open_bank()
     stems = {name: _LEVEL * mix_stem(bank, name, voices[name], notes[name], num_samples) for name in notes}
