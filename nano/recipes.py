@@ -85,7 +85,7 @@ NANO = Plan(
     judged_songs=16,
     judge_every=500,
     codec=NANO_CODEC,
-    codec_recipe=CodecRecipe(steps=9000, learning_rate=3e-3),
+    codec_recipe=CodecRecipe(steps=7500, learning_rate=3e-3),
     codec_songs=3000,
     codec_begins=Path(__file__).parents[1] / "models" / "musicgen-nano",
     text=_TEXT,
