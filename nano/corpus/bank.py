@@ -29,6 +29,7 @@ from .instruments import BASSES, CHORDS, DRUM_KEYS, KITS, LEADS, Voice
 SAMPLE_RATE = 16000
 SOUND_FONTS = (
     Path("/usr/share/sounds/sf2/FluidR3_GM.sf2"),
+    Path("/usr/local/share/sounds/sf2/FluidR3_GM.sf2"),
     Path("/usr/share/soundfonts/FluidR3_GM.sf2"),
 )
 NEEDED = "fluidsynth and FluidR3_GM.sf2 are needed: sudo apt-get install fluidsynth fluid-soundfont-gm"
