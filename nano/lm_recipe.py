@@ -15,7 +15,7 @@ class LMRecipe:
     """Up to this share of the steps, clips of so many frames, and how many in a batch; bars repeat, so that the
     first is the hard one."""
     learning_rate: float = 3e-3
-    decay: float = 0.35
+    decay: float = 0.4
     """Share of the steps, the last ones, over which the learning rate falls to 3 %; it is level before, so that a
     course can be continued from any of its steps."""
     text_learning_rate: float = 5e-4

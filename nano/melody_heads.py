@@ -8,6 +8,8 @@ turns those waves back by the length of the prefix, and meets the key of the row
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -33,7 +35,7 @@ def waves_apart(dim: int, step: float = CHROMA_STEP) -> int:
 @torch.no_grad()
 def begin_with_melody(lm: LMModel, prefix: int, generator: torch.Generator) -> None:
     """Set the last head of the first layer; `prefix` rows stand before the codes, the melody's first."""
-    attention = lm.transformer.layers[0].self_attn
+    attention: Any = lm.transformer.layers[0].self_attn
     dim, half, size = lm.config.dim, lm.config.dim // 2, lm.config.dim // lm.config.num_heads
     weights: Tensor = attention.qkv.weight.view(3, -1, size, dim)[:, -1]
     query, key, value = weights

@@ -76,7 +76,16 @@ def _lm(dim: int, layers: int, heads: int, text: TextShape, *, card: int, melody
 TEXT_LENGTH = 40
 """Rows of the text in a melody model's prefix: the place of a code is then the same behind any caption."""
 _TEXT = TextShape()
-_PHASES = ((0.5, 150, 12), (0.8, 300, 6), (1.0, 500, 4))
+_PHASES = ((0.55, 150, 12), (0.8, 300, 6), (1.0, 500, 4))
+_ALL_PATTERNS = (
+    ("delay", 0.5),
+    ("parallel", 0.1),
+    ("partial_delay", 0.1),
+    ("flatten", 0.1),
+    ("partial_flatten", 0.1),
+    ("coarse_first", 0.1),
+)
+"""Half of the batches keep the model good at what it does unasked."""
 NANO = Plan(
     seconds=16.0,
     window=10.0,
@@ -94,8 +103,23 @@ NANO = Plan(
         "melody": _lm(128, 4, 4, _TEXT, card=512, melody=True),
     },
     lm_recipes={
-        "text": (LMRecipe(steps=7000, phases=_PHASES, text_first=(1500, 48)),),
-        "melody": (LMRecipe(steps=5000, phases=_PHASES, text_first=(0, 0), drop_melody=0.1, seed=2),),
+        "text": (
+            LMRecipe(steps=4500, phases=_PHASES, text_first=(1500, 48)),
+            # Long clips, and every pattern: windows of long pieces, and the sampler's choice, are like them.
+            LMRecipe(
+                steps=8000,
+                phases=((0.4, 200, 9), (0.7, 350, 5), (1.0, 500, 4)),
+                text_first=(0, 0),
+                patterns=_ALL_PATTERNS,
+                learning_rate=2e-3,
+                seed=2,
+            ),
+        ),
+        "melody": (
+            LMRecipe(
+                steps=5000, phases=_PHASES, text_first=(0, 0), drop_melody=0.1, drop_all=0.1, learning_rate=2e-3, seed=3
+            ),
+        ),
     },
 )
 _TINY_TEXT = TextShape(width=16, layers=1, heads=2, ffn=32)
