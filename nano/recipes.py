@@ -128,6 +128,7 @@ _TINY_LM = LMRecipe(
     phases=((0.5, 50, 2), (1.0, 100, 2)),
     warmup=5,
     learning_rate=5e-3,
+    text_first=(40, 16),
     ema=0.9,
 )
 MINIATURE = Plan(
