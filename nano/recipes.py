@@ -104,7 +104,7 @@ NANO = Plan(
     },
     lm_recipes={
         "text": (
-            LMRecipe(steps=4500, phases=_PHASES, text_first=(1500, 48)),
+            LMRecipe(steps=4000, phases=_PHASES, text_first=(1500, 48)),
             # Long clips, and every pattern: windows of long pieces, and the sampler's choice, are like them.
             LMRecipe(
                 steps=8000,

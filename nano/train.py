@@ -37,6 +37,8 @@ class Workshop:
     plan: recipes.Plan
     device: str
     workers: int
+    courses: int | None = None
+    """Courses of a language model that count, the first ones; by default all."""
 
     def songs(self, split: str) -> SongStore:
         """Rendered songs of a part of the corpus; made where they are missing."""
@@ -67,7 +69,7 @@ class Workshop:
         store = self.tokens("train")
         # A melody model begins with all that the text model knows of music; only its conditions are new.
         begin = self.lm("text").average if kind == "melody" else None
-        for course, recipe in enumerate(self.plan.lm_recipes[kind], start=1):
+        for course, recipe in enumerate(self.plan.lm_recipes[kind][: self.courses], start=1):
             training = LMTraining(self.plan.lms[kind], self.plan.text, recipe, store, words, self.device, begin)
             checkpoint = self.folder / (f"lm-{kind}.pt" if course == 1 else f"lm-{kind}-{course}.pt")
             train_lm(training, checkpoint, self.tokens("valid"), judge_every=self.plan.judge_every, report=_say)
@@ -83,7 +85,12 @@ class Workshop:
             return
         chroma = NANO_CHROMA if kind == "melody" else None
         words = Vocabulary(vocabulary())
-        known = {name: None for recipe in self.plan.lm_recipes[kind] for name, _ in recipe.patterns if name != "delay"}
+        known = {
+            name: None
+            for recipe in self.plan.lm_recipes[kind][: self.courses]
+            for name, _ in recipe.patterns
+            if name != "delay"
+        }
         export_model(
             target,
             training.model.cpu(),
@@ -108,6 +115,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="processor threads of this process")
     parser.add_argument("--workers", type=int, default=0, help="other processes that render songs")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--courses", type=int, help="courses of a language model to train, the first ones; by default all"
+    )
     parser.add_argument("--miniature", action="store_true", help="everything tiny")
     return parser.parse_args(arguments)
 
@@ -119,7 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
     # Fading sounds end in numbers so small that processors are slow with them.
     torch.set_flush_denormal(True)
     plan = recipes.MINIATURE if options.miniature else recipes.NANO
-    shop = Workshop(options.work, plan, options.device, options.workers)
+    shop = Workshop(options.work, plan, options.device, options.workers, options.courses)
     kinds = list(MODELS) if options.model == "both" else [options.model]
     for stage in STAGES if options.stage == "all" else [options.stage]:
         if stage in ("lm", "export"):
