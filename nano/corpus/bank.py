@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from musicgen.audio import resample
-from musicgen.training.resume import Progress, write_atomically
+from musicgen.training.resume import ProgressLog, write_atomically
 
 from .instruments import BASSES, CHORDS, DRUM_KEYS, KITS, LEADS, Voice
 
@@ -136,7 +136,7 @@ def render_bank(folder: Path) -> None:
     drum_names = {number: name for name, number in DRUM_KEYS.items()}
     bank = np.zeros((len(notes), round(_HELD * SAMPLE_RATE)), dtype=np.float16)
     order = {key: row for row, key in enumerate(notes)}
-    progress = Progress("notes", len(notes))
+    progress = ProgressLog("notes", len(notes))
     done = 0
     for program, keys in by_program.items():
         sounds = _play(font, program, [key for _, _, key in keys]).numpy()
