@@ -193,7 +193,7 @@ def _write_older_word(config: Path) -> None:
 
 
 def _feature_extractor(codec: CodecConfig, chroma: ChromaConfig | None, seconds: float) -> Any:
-    """What makes `preprocessor_config.json`."""
+    """The writer of `preprocessor_config.json`."""
     from transformers import EncodecFeatureExtractor, MusicgenMelodyFeatureExtractor
 
     if chroma is None:

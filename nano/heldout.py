@@ -1,4 +1,4 @@
-"""What is measured: held-out songs, what a codec leaves of them, and what a model makes of their captions."""
+"""The material of the measures: held-out songs, their reconstructions, and a model's samples of their captions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Songs:
         self.captions = [song.caption(rng, odds) for song, rng in zip(songs, rngs, strict=True)]
 
     def asked(self) -> list[Labels]:
-        """What the labels promise."""
+        """Each song's labels as a request."""
         return [asked_of(plan) for plan in self.labels]
 
 
@@ -66,7 +66,7 @@ class HeldOutTunes(Songs):
 
 
 def reconstruct(codec: EnCodec, audio: Tensor) -> tuple[Tensor, Tensor]:
-    """Songs `[N, L]` at 16 kHz -> what is left of them `[N, L]` at 16 kHz, and their codes `[N, K, T]`."""
+    """Songs `[N, L]` at 16 kHz -> reconstructions `[N, L]` at 16 kHz, and codes `[N, K, T]`."""
     # One by one: several at once do not fit into a processor's cache, and take longer.
     codes = [codec.encode(part[:, None], SAMPLE_RATE).cpu() for part in audio.split(1)]
     heard = [codec.decode(part).mean(dim=1).cpu() for part in codes]

@@ -39,12 +39,12 @@ class LMRecipe:
     """Clips that begin on any frame of their song, and not on a bar: windows of a long piece do so. The model reads
     the codes of all of them."""
     corrupted: float = 0.05
-    """Codes that are replaced by others in what the model reads: what it samples will not all be right either."""
+    """Codes that are replaced by others in the model's input: its own samples will not all be right either."""
     blind: float = 0.25
     """Share of the clips whose codes the model does not get to read: it has only the conditions to go by. Once a clip
-    has begun, what was asked for can be heard in it, and words that only its first frames need are not learnt."""
+    has begun, its instruments can be heard in it, and words that only its first frames need are not learnt."""
     openings: tuple[tuple[int, float], ...] = ((100, 2.0), (4, 5.0))
-    """So many frames at the start of a clip count so much more; later ones repeat what was heard."""
+    """So many frames at the start of a clip count so much more; later ones repeat the earlier."""
     labels: float = 1.0
     """Weight of telling a song's labels from its caption, by the text encoder alone."""
     marks: float = 2.0

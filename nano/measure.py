@@ -1,8 +1,8 @@
-"""The measures as commands: `score` prints one table, `pictures` draws, `train-probe` trains what they listen with.
+"""The measures as commands: `score` prints one table, `pictures` draws, `train-probe` trains their probe.
 
 `python -m nano.measure score --model models/musicgen-nano` scores held-out songs, chance (the
-same songs, each against another's labels), what the model's codec makes of them, and what the
-model makes of their captions.
+same songs, each against another's labels), their reconstructions by the model's codec, and the
+model's samples of their captions.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Columns = dict[str, list[score.Figure]]
 
 
 def _rolled(asked: list[Labels]) -> list[Labels]:
-    """Each clip's request given to the clip before it: what chance gives."""
+    """Each clip's request given to the clip before it, which is chance."""
     return asked[1:] + asked[:1]
 
 
@@ -125,7 +125,7 @@ def run_score(args: argparse.Namespace) -> None:
 
 
 def run_train_probe(args: argparse.Namespace) -> None:
-    """Train a probe on songs, and on what a model's codec makes of them where one is given."""
+    """Train a probe on songs, and on their reconstructions by a model's codec where one is given."""
     codec = load_model(args.model).codec if args.model else None
     statistics, labels, audio = [], [], []
     progress = ProgressLog("songs", args.songs)
@@ -144,7 +144,7 @@ def run_train_probe(args: argparse.Namespace) -> None:
 
 
 def run_pictures(args: argparse.Namespace) -> None:
-    """Draw spectrograms of songs, of what a codec leaves of them, and of what models make of their captions."""
+    """Draw spectrograms of songs, of their reconstructions, and of models' samples of their captions."""
     from PIL import Image
 
     songs, models = Songs("test", args.clips, args.seconds), [load_model(path) for path in args.model]
@@ -169,8 +169,8 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     scores = commands.add_parser("score", help="print one table of all measures")
     scores.add_argument("--model", type=Path, action="append", default=[], help="a model folder; may be repeated")
-    scores.add_argument("--dtype", choices=DTYPES, default="auto", help="what the language model is loaded as")
-    scores.add_argument("--codec-only", action="store_true", help="leave out what the models sample")
+    scores.add_argument("--dtype", choices=DTYPES, default="auto", help="the language model's number format")
+    scores.add_argument("--codec-only", action="store_true", help="leave out the models' samples")
     scores.add_argument("--clips", type=int, default=128, help="clips per figure")
     scores.add_argument("--tunes", type=int, default=0, help="the held-out real tunes instead, so many times each")
     scores.add_argument("--no-librosa", action="store_true", help="leave out librosa's measures")

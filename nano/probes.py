@@ -1,7 +1,7 @@
 """Probes: a small network that hears which instruments, tempo, key and genre a clip of the corpus has.
 
 It looks at statistics of the clip, not at the clip, and is trained on songs whose labels are
-known: on the songs themselves, or on what a codec makes of them. A probe knows our synthesiser
+known: on the songs themselves, or on a codec's reconstructions of them. A probe knows our synthesiser
 and nothing else, so its scores say nothing about other music. Its hidden layer doubles as an
 embedding for the Frechet distance.
 """
@@ -36,7 +36,7 @@ ATTRIBUTES: dict[str, tuple[object, ...]] = {
     "tempo_bpm": tuple(TEMPI.values()),
     "key": tuple((key, mode) for key in range(12) for mode in ("major", "minor")),
 }
-"""What a probe tells, and the answers it chooses from."""
+"""Attributes that a probe tells, and the answers it chooses from."""
 _MELS, _GROUPS, _MODULATIONS, _LAGS = 64, 8, 24, 150
 _STATISTICS = 7 * _MELS + _GROUPS * _MODULATIONS + _LAGS
 _PROFILES = 2 * 12
@@ -44,7 +44,7 @@ _HIDDEN = 160
 
 
 def clip_statistics(audio: Tensor, sample_rate: int) -> Tensor:
-    """What a probe looks at in audio `[B, L]` of at least 4 s: `[B, 790 + 24]`.
+    """Statistics of audio `[B, L]` of at least 4 s: `[B, 790 + 24]`.
 
     Per mel band: mean, spread, deciles 1, 5 and 9, mean rise and spread of change. For groups of
     bands how they swing at up to 16 Hz, for the onsets their autocorrelation up to 3 s, and the
@@ -112,7 +112,7 @@ class Probe(nn.Module):
 
 
 def true_answer(plan: SongPlan, attribute: str) -> object:
-    """What a probe should say of a song; None where there is nothing to say, as of the pattern of no drums."""
+    """The right answer for a song; None where there is none, as for the pattern of no drums."""
     return (plan.key, plan.mode) if attribute == "key" else getattr(plan, attribute)
 
 

@@ -1,4 +1,4 @@
-"""All measures of a set of clips at once: how well they are what was asked for, with intervals."""
+"""All measures of a set of clips at once: how well they are as asked, with intervals."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _answer(asked: Labels, attribute: str) -> object:
 
 @dataclass(frozen=True)
 class Hearing:
-    """What is heard in N clips, whatever was asked: the probe's answers and embeddings `[N, D]`, tempo, pulse `[N]`
+    """Findings in N clips, whatever was asked: the probe's answers and embeddings `[N, D]`, tempo, pulse `[N]`
     and pitch classes `[N, 12]`."""
 
     answers: dict[str, list[object]]
@@ -117,7 +117,7 @@ def _figure(name: str, kind: str, values: Sequence[float] | Tensor) -> list[Figu
 
 
 def score_requests(heard: Hearing, asked: Sequence[Labels]) -> list[Figure]:
-    """How often clips are what was asked; clips that were not asked for an attribute do not count in it."""
+    """How often clips are as asked; clips that were not asked for an attribute do not count in it."""
     figures: list[Figure] = []
     for attribute, name in _PROBED.items():
         wanted = [_answer(each, attribute) for each in asked]

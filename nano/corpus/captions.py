@@ -197,7 +197,7 @@ def _arrange(head: list[str], parts: list[str], absent: list[str], tail: list[st
 
 @cache
 def _phrases() -> tuple[re.Pattern[str], dict[str, tuple[str, object]]]:
-    """A pattern that finds the longest wordings first, and what each stands for."""
+    """A pattern that finds the longest wordings first, and the meaning of each."""
     meaning: dict[str, tuple[str, object]] = {
         words: (attribute, value)
         for attribute, values in WORDINGS.items()

@@ -1,4 +1,4 @@
-"""What each genre plays: tempo, instruments, drum patterns, how chords are struck and how the bass walks.
+"""Habits of genres: tempo, instruments, drum patterns, how chords are struck and how the bass walks.
 
 Times are in twelfths of a beat, so that sixteenths (3), triplets (4) and eighths (6) are whole numbers.
 """
@@ -72,7 +72,7 @@ FILLS: tuple[dict[str, tuple[int, ...]], ...] = (
 
 @dataclass(frozen=True)
 class Genre:
-    """What a genre prefers; each tuple is drawn from uniformly, None is an instrument that rests."""
+    """Preferences of a genre; each tuple is drawn from uniformly, None is an instrument that rests."""
 
     beats: tuple[int, ...]
     minor: float

@@ -1,4 +1,4 @@
-"""What a song consists of: its plan, events in twelfths of a beat, and notes in frames of the codec."""
+"""The parts of a song: its plan, events in twelfths of a beat, and notes in frames of the codec."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Note:
 
 
 def frame_of(plan: SongPlan, twelfths: int) -> int:
-    """The frame of a time: whole beats are exact, and what lies between goes to the nearest frame of its beat."""
+    """The frame of a time: whole beats are exact, and times between go to the nearest frame of its beat."""
     beat, within = divmod(twelfths, 12)
     if plan.swung and within == 6:
         within = 8

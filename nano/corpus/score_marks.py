@@ -1,7 +1,7 @@
-"""The score of a song, frame by frame, as bits: what a language model learns to foresee beside the codes.
+"""The score of a song, frame by frame, as bits; a language model learns to foresee them beside the codes.
 
 A piano roll with the grid of the bars. It is heard in training alone: a model that has to say which
-frame begins a beat, and what will be struck in it, learns to count.
+frame begins a beat, and which instruments are struck in it, learns to count.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ MARKS = (
     *(f"{stem} at {pitch}" for stem in ("lead", "bass") for pitch in range(12)),
     *(f"lead is {lead}" for lead in LEADS),
 )
-"""What each bit says of a frame; pitches are classes, 0 = C."""
+"""Meaning of each bit of a frame; pitches are classes, 0 = C."""
 _CHOICES: dict[str, tuple[object, ...]] = {
     "genre": tuple(GENRES),
     "mode": tuple(SCALES),
@@ -51,7 +51,7 @@ _CHOICES: dict[str, tuple[object, ...]] = {
     "ending": (True,),
 }
 LABELS = tuple((name, value) for name, values in _CHOICES.items() for value in values)
-"""What each label says of a song."""
+"""Meaning of each label of a song."""
 _BIT = {name: np.uint64(1 << place) for place, name in enumerate(MARKS)}
 
 

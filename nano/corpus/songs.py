@@ -21,7 +21,7 @@ from .notes import Note, SongPlan
 
 # First seeds of the parts; a part has ten million songs.
 SPLITS = {"train": 0, "valid": 10_000_000, "test": 20_000_000}
-# Loudest sample of nearly any song is below 0.95; what is above is cut.
+# Loudest sample of nearly any song is below 0.95; louder ones are cut.
 _LEVEL = np.float32(0.7)
 
 
