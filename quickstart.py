@@ -25,7 +25,7 @@ if sys.version_info < (3, 10):  # noqa: UP036  (before the imports: they need it
     sys.exit(f"Python 3.10 or newer is needed, this is {sys.version.split()[0]}.")
 
 from dev.comfy_server import ComfyError, ComfyServer, ProgressLine, describe_failure, prepare_base
-from dev.setup import HOST, ROOT, VENV, SetupError, provide_chromium, say, set_up, venv_python
+from dev.setup import HOST, ROOT, VENV, SetupError, provide_chromium, provide_fluidsynth, say, set_up, venv_python
 
 BASE = HOST / "base"
 # All that has to pass, each run by `python -m`; .pre-commit-config.yaml has the same.
@@ -136,6 +136,7 @@ def command_run(args: argparse.Namespace, comfyui: Path) -> int:
 def command_test(pytest_args: list[str], comfyui: Path) -> int:
     """Lint, types and tests; the first failing exit code. pytest comes last."""
     provide_chromium()
+    provide_fluidsynth()
     environment = {**os.environ, "COMFYUI_DIR": str(comfyui)}
     codes = []
     for check in CHECKS:

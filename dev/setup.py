@@ -203,14 +203,26 @@ def provide_chromium() -> None:
     """The browser tests' Chromium, by apt-get where this is allowed, else by a hint."""
     if any(shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")):
         return
-    wanted = ["chromium", "fonts-dejavu-core"]
+    _provide("The browser tests need Chromium", ["chromium", "fonts-dejavu-core"], "found as `chromium` on the PATH.")
+
+
+def provide_fluidsynth() -> None:
+    """The band of the bundled models' corpus, by apt-get where this is allowed, else by a hint."""
+    font = "share/sounds/sf2/FluidR3_GM.sf2"
+    if shutil.which("fluidsynth") and any((root / font).is_file() for root in (Path("/usr"), Path("/usr/local"))):
+        return
+    _provide("The tests that make songs need fluidsynth", ["fluidsynth", "fluid-soundfont-gm"], f"with /usr/{font}.")
+
+
+def _provide(need: str, packages: list[str], elsewhere: str) -> None:
+    """Install Debian packages where this is allowed, else say what is needed."""
     if sys.platform == "linux" and shutil.which("apt-get") and os.geteuid() == 0:
-        say("installing Chromium by apt-get ...")
+        say(f"installing {packages[0]} by apt-get ...")
         environment = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"]
         run_logged([*environment, "update"], HOST / "setup.log", "apt-get update")
-        install_it = [*environment, "install", "-y", "--no-install-recommends", *wanted]
-        run_logged(install_it, HOST / "setup.log", "apt-get install chromium")
+        install_it = [*environment, "install", "-y", "--no-install-recommends", *packages]
+        run_logged(install_it, HOST / "setup.log", f"apt-get install {packages[0]}")
     elif sys.platform == "linux":
-        say(f"The browser tests need Chromium: sudo apt-get install {' '.join(wanted)}")
+        say(f"{need}: sudo apt-get install {' '.join(packages)}")
     else:
-        say("The browser tests need Chromium, found as `chromium` on the PATH.")
+        say(f"{need}, {elsewhere}")

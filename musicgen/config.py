@@ -42,6 +42,9 @@ class LMConfig(TransformerConfig):
     """False if the text states are as wide as the model and are used without a projection."""
     chroma_dim: int | None
     style_dim: int | None
+    text_length: int | None = None
+    """Rows that a prepended text always takes: a longer one is cut, and zeros follow a shorter one, as transformers
+    makes them of a text that is padded to `max_length`. None: as many as the text has tokens."""
 
     @property
     def special_token_id(self) -> int:
@@ -144,6 +147,8 @@ class ModelConfig:
     """Seconds of music that the model was trained on at a time."""
     extend_stride: float
     """Seconds from one window of a long piece to the next, unless the request names another number."""
+    patterns: tuple[str, ...] = ()
+    """Codebook patterns that the checkpoint was trained on beside its delays, by their names."""
 
     @property
     def sample_rate(self) -> int:

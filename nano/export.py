@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,14 +113,21 @@ def export_model(
     *,
     chroma: ChromaConfig | None = None,
     seconds: float = 10.0,
+    patterns: Sequence[str] = (),
 ) -> None:
     """Write a model folder, whole or not at all; `folder` must not exist yet.
 
-    chroma: how a melody model hears melodies. seconds: the length of music that it was trained on.
+    chroma: how a melody model hears melodies. seconds: the length of music that it was trained on. patterns: the
+    codebook patterns beside the delay pattern that it knows.
     """
     if folder.exists():
         raise FileExistsError(f"{folder} exists already; remove it first.")
     hf = _empty_model(model.lm.config, codec.config, model.t5.config, chroma)
+    # Fields of this pack's own, which transformers keeps and does not read.
+    if model.lm.config.text_length is not None:
+        hf.config.text_length = model.lm.config.text_length
+    if patterns:
+        hf.config.codebook_patterns = list(patterns)
     target = hf.state_dict()
     config = ModelConfig(
         name=folder.name,
@@ -185,7 +193,7 @@ def _write_older_word(config: Path) -> None:
 
 
 def _feature_extractor(codec: CodecConfig, chroma: ChromaConfig | None, seconds: float) -> Any:
-    """What makes `preprocessor_config.json`."""
+    """The writer of `preprocessor_config.json`."""
     from transformers import EncodecFeatureExtractor, MusicgenMelodyFeatureExtractor
 
     if chroma is None:

@@ -1,4 +1,4 @@
-"""What is measured: held-out songs, what a codec leaves of them, and what a model makes of their captions."""
+"""The material of the measures: held-out songs, their reconstructions, and a model's samples of their captions."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ from musicgen.generation.params import GenerationParams
 from musicgen.model import MusicGen
 from musicgen.training.resume import ProgressLog
 
+from .corpus.bank import SAMPLE_RATE
 from .corpus.captions import CaptionOdds, Labels
-from .corpus.composer import SongPlan
-from .corpus.songs import SAMPLE_RATE, make_songs, split_seeds
+from .corpus.composer import compose, compose_lead, draw_plan
+from .corpus.genres import FRAME_RATE
+from .corpus.mixing import hummed
+from .corpus.notes import SongPlan
+from .corpus.songs import Song, make_songs, perform, split_seeds
+from .corpus.tunes import TUNES
 from .scores import asked_of
 
 BATCH = 16
@@ -26,7 +31,9 @@ class Songs:
     """Songs of a part of the corpus: audio and melody `[N, L]` at 16 kHz, labels, and captions that name everything."""
 
     def __init__(self, split: str, count: int, seconds: float) -> None:
-        songs = list(make_songs(split_seeds(split, count), seconds))
+        self._take(list(make_songs(split_seeds(split, count), seconds)))
+
+    def _take(self, songs: list[Song]) -> None:
         self.audio = torch.tensor(np.stack([song.audio for song in songs]))
         self.melody = torch.tensor(np.stack([song.melody for song in songs]))
         self.labels: list[SongPlan] = [song.labels for song in songs]
@@ -35,12 +42,31 @@ class Songs:
         self.captions = [song.caption(rng, odds) for song, rng in zip(songs, rngs, strict=True)]
 
     def asked(self) -> list[Labels]:
-        """What the labels promise."""
+        """Each song's labels as a request."""
         return [asked_of(plan) for plan in self.labels]
 
 
+class HeldOutTunes(Songs):
+    """The real tunes that no training has seen, `turns` times each with other labels, played or hummed alone."""
+
+    def __init__(self, turns: int, seconds: float) -> None:
+        names = [name for name, tune in TUNES.items() if tune.held_out]
+        num_samples = round(seconds * SAMPLE_RATE)
+        songs = []
+        for number, name in enumerate(turns * names):
+            seed = split_seeds("test", 1)[0] + number
+            rng = np.random.Generator(np.random.PCG64([seed, 4]))
+            tune = TUNES[name]
+            plan = replace(draw_plan(rng), tune=name, mode=tune.mode, beats=tune.beats, ending=False)
+            frames = -(-num_samples * FRAME_RATE // SAMPLE_RATE)
+            song = perform(seed, plan, compose(plan, frames, rng), num_samples)
+            alone = hummed(compose_lead(plan, frames), num_samples, rng) if number % 2 else song.stems["lead"]
+            songs.append(replace(song, melody=alone))
+        self._take(songs)
+
+
 def reconstruct(codec: EnCodec, audio: Tensor) -> tuple[Tensor, Tensor]:
-    """Songs `[N, L]` at 16 kHz -> what is left of them `[N, L]` at 16 kHz, and their codes `[N, K, T]`."""
+    """Songs `[N, L]` at 16 kHz -> reconstructions `[N, L]` at 16 kHz, and codes `[N, K, T]`."""
     # One by one: several at once do not fit into a processor's cache, and take longer.
     codes = [codec.encode(part[:, None], SAMPLE_RATE).cpu() for part in audio.split(1)]
     heard = [codec.decode(part).mean(dim=1).cpu() for part in codes]

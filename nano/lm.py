@@ -8,10 +8,9 @@ out of some clips, so that guidance has something to guide against.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,155 +25,20 @@ from musicgen.generation.patterns import Pattern, named_pattern
 from musicgen.training.losses import codes_cross_entropy
 from musicgen.training.resume import ProgressLog, load_checkpoint, save_checkpoint, step_rng, step_torch_rng
 
+from .batches import Batch, Batches
 from .corpus.captions import CaptionOdds, describe
-from .corpus.score_marks import label_bits, unpack
+from .lm_recipe import LMRecipe
 from .networks import TextAndCodes, TextShape
 from .tokens import TokenStore
-from .vocabulary import UNKNOWN_ID, Vocabulary
+from .vocabulary import Vocabulary
 
 _RARE = 5.0
 """How much more a mark counts that is set; most are not."""
-CHROMA_STEP = 3.2
-"""Frames of codes per frame of chroma. A bar of any tempo is a whole number of both."""
 
 
-@dataclass(frozen=True)
-class LMRecipe:
-    """How a language model is trained: all that the result depends on, but the data and the networks."""
-
-    steps: int = 10000
-    phases: tuple[tuple[float, int, int], ...] = ((0.6, 150, 12), (0.85, 300, 6), (1.0, 500, 4))
-    """Up to this share of the steps, clips of so many frames, and how many in a batch; bars repeat, so that the
-    first is the hard one."""
-    learning_rate: float = 3e-3
-    text_learning_rate: float = 5e-4
-    text_first: tuple[int, int] = (1000, 48)
-    """Steps, and captions in each, in which the text encoder alone learns to tell labels, before anything else."""
-    warmup: int = 150
-    weight_decay: float = 0.05
-    first_weights: tuple[float, ...] = (2.0, 1.2, 0.5, 0.3)
-    last_weights: tuple[float, ...] = (1.4, 1.1, 0.8, 0.7)
-    """Weights of the codebooks' losses at the first and at the last step; the coarse ones carry the beat."""
-    drop_all: float = 0.12
-    """Clips without any condition."""
-    drop_text: float = 0.05
-    drop_melody: float = 0.2
-    """Clips without one of the two, beside these; only where there is a melody."""
-    unknown_words: float = 0.03
-    """Words that are made unknown, so that unknown words mean nothing."""
-    corrupted: float = 0.05
-    """Codes that are replaced by others in what the model reads: what it samples will not all be right either."""
-    blind: float = 0.25
-    """Share of the clips whose codes the model does not get to read: it has only the conditions to go by. Once a clip
-    has begun, what was asked for can be heard in it, and words that only its first frames need are not learnt."""
-    openings: tuple[tuple[int, float], ...] = ((100, 2.0), (4, 5.0))
-    """So many frames at the start of a clip count so much more; later ones repeat what was heard."""
-    labels: float = 1.0
-    """Weight of telling a song's labels from its caption, by the text encoder alone."""
-    marks: float = 2.0
-    """Weight of foreseeing the score, beside the codes."""
-    induction: bool = True
-    """Begin with heads that look for the last repeat."""
-    ema: float = 0.999
-    pattern: str = "delay"
-    seed: int = 1
-
-
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def _pattern(name: str, frames: int, num_codebooks: int) -> Pattern:
     return named_pattern(name, frames, tuple(range(num_codebooks)))
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Clips as tensors: codes `[B, K, T]`, their score's marks `[B, T, MARKS]`, their songs' labels `[B, LABELS]`,
-    text ids and mask `[B, n]`, chroma one-hot `[B, F, 12]` or None."""
-
-    codes: Tensor
-    marks: Tensor
-    labels: Tensor
-    text: Tensor
-    text_mask: Tensor
-    chroma: Tensor | None
-
-
-class Batches:
-    """Draws clips that begin on a bar, with a caption and, for melody models, the melody of the same bars."""
-
-    def __init__(self, store: TokenStore, vocabulary: Vocabulary, recipe: LMRecipe, melody: bool) -> None:
-        self.store, self.vocabulary, self.recipe, self.melody = store, vocabulary, recipe, melody
-        self.fold = np.array(vocabulary.fold)
-
-    def draw(self, step: int) -> Batch:
-        """The batch of one training step."""
-        recipe, rng = self.recipe, step_rng(self.recipe.seed, step)
-        frames, batch = next((frames, batch) for until, frames, batch in recipe.phases if step < until * recipe.steps)
-        rows = rng.integers(len(self.store), size=batch)
-        starts = [self._start(int(row), frames, rng) for row in rows]
-        captions = [describe(self.store.plans[row], rng) for row in rows]
-        drops = rng.random((3, batch)) < [[recipe.drop_all], [recipe.drop_text], [recipe.drop_melody]]
-        no_text = drops[0] | (drops[1] & self.melody)
-        return self.make(rows, starts, frames, captions, no_text, drops[0] | drops[2], rng)
-
-    def make(
-        self,
-        rows: np.ndarray,
-        starts: list[int],
-        frames: int,
-        captions: list[str],
-        no_text: np.ndarray,
-        no_melody: np.ndarray,
-        rng: np.random.Generator | None,
-    ) -> Batch:
-        """Clips of chosen songs from chosen frames on; rng makes words unknown."""
-        clips = [self.store.codes[row, :, start : start + frames] for row, start in zip(rows, starts, strict=True)]
-        text = self.read(captions, rng)
-        mask = (text != 0) & ~no_text[:, None]
-        chroma = self._chroma(rows, starts, no_melody) if self.melody else None
-        codes = torch.from_numpy(np.stack(clips).astype(np.int64))
-        marks = [self.store.rolls[row, start : start + frames] for row, start in zip(rows, starts, strict=True)]
-        return Batch(
-            codes=codes,
-            marks=torch.from_numpy(unpack(np.stack(marks))),
-            labels=torch.tensor([label_bits(self.store.plans[row]) for row in rows]),
-            text=torch.from_numpy(text),
-            text_mask=torch.from_numpy(mask),
-            chroma=chroma,
-        )
-
-    def read(self, captions: list[str], rng: np.random.Generator | None) -> np.ndarray:
-        """Captions as ids int64 `[B, n]`, padded with 0; rng makes words unknown."""
-        ids = self.vocabulary.tokenizer(captions)["input_ids"]
-        text = np.zeros((len(ids), max(len(row) for row in ids)), dtype=np.int64)
-        for row, words in enumerate(ids):
-            text[row, : len(words)] = self.fold[words]
-        if rng is not None:
-            unknown = (rng.random(text.shape) < self.recipe.unknown_words) & (text > UNKNOWN_ID)
-            text[unknown] = UNKNOWN_ID
-        return text
-
-    def captions(self, step: int) -> tuple[Tensor, Tensor]:
-        """Text ids and labels of one step in which the text encoder learns alone."""
-        rng = step_rng(self.recipe.seed, step, 3)
-        plans = [self.store.plans[row] for row in rng.integers(len(self.store), size=self.recipe.text_first[1])]
-        text = self.read([describe(plan, rng) for plan in plans], rng)
-        return torch.from_numpy(text), torch.tensor([label_bits(plan) for plan in plans])
-
-    def _start(self, row: int, frames: int, rng: np.random.Generator) -> int:
-        bar = 4 * self.store.plans[row].beat_frames
-        starts = (self.store.codes.shape[2] - frames) // bar + 1
-        first = rng.random() < 0.5
-        chosen = int(rng.integers(starts))
-        return 0 if first else chosen * bar
-
-    def _chroma(self, rows: np.ndarray, starts: list[int], dropped: np.ndarray) -> Tensor:
-        picked = []
-        for row, start, drop in zip(rows, starts, dropped, strict=True):
-            tune = self.store.chroma[row]
-            rest = tune[round(start / CHROMA_STEP) :]
-            fitted = np.resize(rest, len(tune))
-            picked.append(np.zeros_like(fitted) if drop else fitted)
-        return F.one_hot(torch.from_numpy(np.stack(picked).astype(np.int64)), 12).float()
 
 
 class LMTraining:
@@ -190,7 +54,7 @@ class LMTraining:
         device: str = "cpu",
         begin: dict[str, Tensor] | None = None,
     ) -> None:
-        """begin: weights to begin with, by name; by default random ones."""
+        """begin: weights to begin with, by name; those that it lacks are drawn."""
         self.config, self.text, self.recipe, self.device = config, text, recipe, device
         self.batches = Batches(store, vocabulary, recipe, config.chroma_dim is not None)
         generator = step_torch_rng(recipe.seed, 2**31 - 1)
@@ -199,6 +63,8 @@ class LMTraining:
         )
         if begin is not None:
             self.model.put(begin)
+            if config.chroma_dim is not None and "lm.melody_proj.weight" not in begin:
+                self.model.look_at_melody(generator)
         self.average = {name: value.detach().clone() for name, value in self.model.named_parameters()}
         groups = []
         for reads in (False, True):
@@ -214,11 +80,8 @@ class LMTraining:
 
     def settings(self) -> dict[str, Any]:
         """What a checkpoint must have been made with."""
-        values = {**asdict(self.config), **asdict(self.text), **asdict(self.recipe), "songs": len(self.batches.store)}
-        values["text_first"] = list(values["text_first"])
-        for name in ("phases", "openings"):
-            values[name] = [list(part) for part in values[name]]
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        songs = {"songs": len(self.batches.store)}
+        return {**asdict(self.config), **asdict(self.text), **self.recipe.settings(), **songs}
 
     def state(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
@@ -243,15 +106,14 @@ class LMTraining:
         disturb: as in training, with codes corrupted and the opening counted more.
         """
         codes, recipe = batch.codes.to(self.device), self.recipe
-        pattern = _pattern(recipe.pattern, codes.shape[2], self.config.num_codebooks)
+        pattern = _pattern(batch.pattern, codes.shape[2], self.config.num_codebooks)
         sequence = pattern.build_sequence(codes, self.config.special_token_id)
         read, weights = sequence[:, :, :-1], pattern.mask[:, 1:].float()
         if disturb is not None:
             wrong = (torch.rand(read.shape, generator=disturb) < recipe.corrupted).to(self.device)
             others = torch.randint(self.config.card, read.shape, generator=disturb).to(self.device)
             read = torch.where(wrong & (read < self.config.card), others, read)
-            blind = (torch.rand(len(read), 1, 1, generator=disturb) < recipe.blind).to(self.device)
-            read = torch.where(blind, self.config.special_token_id, read)
+            read = torch.where(batch.blind.to(self.device)[:, None, None], self.config.special_token_id, read)
             for frames, weight in recipe.openings:
                 weights[:, : frames * weights.shape[1] // codes.shape[2]] *= weight
         chroma = None if batch.chroma is None else batch.chroma.to(self.device)
@@ -288,7 +150,7 @@ class LMTraining:
         """One step; returns the losses per codebook."""
         recipe, number = self.recipe, self.step_number
         share = number / recipe.steps
-        rate = 0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * share))
+        rate = 0.03 + 0.97 * min(1.0, (1 - share) / max(recipe.decay, 1e-9))
         for group in self.optimizer.param_groups:
             group["lr"] = group["peak"] * min((number + 1) / recipe.warmup, rate)
         losses, beside = self.losses(self.batches.draw(number), step_torch_rng(recipe.seed, number))
@@ -317,7 +179,7 @@ def judge_lm(training: LMTraining, held_out: TokenStore, count: int = 32) -> lis
         rows = np.arange(first, min(first + 8, len(held_out)))
         captions = [describe(held_out.plans[row], step_rng(0, int(row)), CaptionOdds.all_named()) for row in rows]
         none = np.zeros(len(rows), dtype=bool)
-        batch = batches.make(rows, [0] * len(rows), held_out.codes.shape[2], captions, none, none, None)
+        batch = batches.make(rows, [0] * len(rows), min(500, held_out.codes.shape[2]), captions, none, none, None)
         losses.append(training.losses(batch)[0])
     training.model.put(kept)
     return [float(value) for value in torch.stack(losses).mean(dim=0)]

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from musicgen.config import LMConfig
@@ -17,6 +18,8 @@ from musicgen.lm.language_model import LMModel
 
 from .copying_heads import begin_with_induction
 from .corpus.score_marks import LABELS, MARKS
+from .corpus.store import NANO_CHROMA
+from .melody_heads import begin_with_melody
 
 _BESIDE = 3.0
 """How much more a head of the text encoder begins by looking at its place than elsewhere."""
@@ -72,6 +75,8 @@ class TextAndCodes(nn.Module):
         self._look_beside()
         if induction:
             begin_with_induction(self.lm, generator)
+            if config.chroma_dim is not None:
+                self.look_at_melody(generator)
 
     @torch.no_grad()
     def _init_weights(self, generator: torch.Generator) -> None:
@@ -105,11 +110,16 @@ class TextAndCodes(nn.Module):
             )
             attention.relative_attention_bias.weight[bucket, head] += _BESIDE
 
+    def look_at_melody(self, generator: torch.Generator) -> None:
+        """Let a head begin by looking at the melody of the same time."""
+        begin_with_melody(self.lm, NANO_CHROMA.chroma_length + (self.lm.config.text_length or 0), generator)
+
     @torch.no_grad()
     def put(self, weights: dict[str, Tensor]) -> None:
-        """Set all weights."""
+        """Set all weights that are given."""
         for name, weight in self.named_parameters():
-            weight.copy_(weights[name])
+            if name in weights:
+                weight.copy_(weights[name])
 
     def read_text(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """Ids `[B, n]`, padded on the right -> states `[B, n, width]` and logits of the song's labels `[B, LABELS]`."""
@@ -138,22 +148,14 @@ class TextAndCodes(nn.Module):
             positions = torch.arange(columns, device=hidden.device)
             states = self.lm.transformer(hidden, positions, cross=cross)
         else:
-            states = self._with_prefix(hidden, condition, (text != 0).sum(dim=1), chroma)
+            states = self._with_prefix(hidden, condition, chroma)
         states = self.lm.out_norm(states[:, -columns:])
         return self.lm.logits(states), self.marks(states), labels
 
-    def _with_prefix(self, hidden: Tensor, condition: Tensor, lengths: Tensor, chroma: Tensor) -> Tensor:
-        """Prepend melody and text; rows with a shorter text are moved to the right, as at inference."""
-        melody = self.lm.project_melody(chroma)
-        rows = torch.cat([melody, condition, hidden], dim=1)
-        pad = condition.shape[1] - lengths
-        at = torch.arange(rows.shape[1], device=rows.device)
-        # Row i of the result: padding, then melody, text of its own length, and codes.
-        source = at[None] - pad[:, None]
-        source = torch.where(source < melody.shape[1] + lengths[:, None], source, at[None])
-        moved = rows.gather(1, source.clamp_min(0)[..., None].expand_as(rows))
-        positions = (at[None] - pad[:, None]).clamp_min(0)
-        visible = (at[None, None] >= pad[:, None, None]) & (at[None, :, None] >= at[None, None])
-        # A padding row sees itself: attention over nothing is not a number.
-        visible |= torch.eye(len(at), dtype=torch.bool, device=rows.device)[None]
-        return self.lm.transformer(moved, positions, visible[:, None])
+    def _with_prefix(self, hidden: Tensor, condition: Tensor, chroma: Tensor) -> Tensor:
+        """Prepend melody and text, which always take the same room: zeros follow a shorter text."""
+        length = self.lm.config.text_length or condition.shape[1]
+        condition = F.pad(condition[:, :length], (0, 0, 0, max(0, length - condition.shape[1])))
+        # [B, chroma_length + length + S, dim]
+        rows = torch.cat([self.lm.project_melody(chroma), condition, hidden], dim=1)
+        return self.lm.transformer(rows, torch.arange(rows.shape[1], device=rows.device))

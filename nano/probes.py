@@ -1,7 +1,7 @@
 """Probes: a small network that hears which instruments, tempo, key and genre a clip of the corpus has.
 
 It looks at statistics of the clip, not at the clip, and is trained on songs whose labels are
-known: on the songs themselves, or on what a codec makes of them. A probe knows our synthesiser
+known: on the songs themselves, or on a codec's reconstructions of them. A probe knows our synthesiser
 and nothing else, so its scores say nothing about other music. Its hidden layer doubles as an
 embedding for the Frechet distance.
 """
@@ -19,7 +19,9 @@ from musicgen.audio import resample
 from musicgen.evaluation.rhythm import log_mel, onset_autocorrelation
 from musicgen.evaluation.tonality import pitch_classes
 
-from .corpus.composer import CHORDS, DRUM_PATTERNS, GENRES, KEYS, LEADS, TEMPI, SongPlan
+from .corpus.genres import DRUM_PATTERNS, GENRES, TEMPI
+from .corpus.instruments import CHORDS, KITS, LEADS
+from .corpus.notes import SongPlan
 
 PROBE_RATE = 16000
 SHIPPED_PROBE = Path(__file__).parent / "probe.safetensors"
@@ -27,21 +29,22 @@ ATTRIBUTES: dict[str, tuple[object, ...]] = {
     "drums": (False, True),
     "bass": (False, True),
     "lead": tuple(LEADS),
-    "chords": CHORDS,
+    "chords": tuple(CHORDS),
+    "kit": tuple(KITS),
     "drum_pattern": tuple(DRUM_PATTERNS),
     "genre": tuple(GENRES),
     "tempo_bpm": tuple(TEMPI.values()),
-    "key": tuple((key, mode) for key in KEYS for mode in ("major", "minor")),
+    "key": tuple((key, mode) for key in range(12) for mode in ("major", "minor")),
 }
-"""What a probe tells, and the answers it chooses from."""
+"""Attributes that a probe tells, and the answers it chooses from."""
 _MELS, _GROUPS, _MODULATIONS, _LAGS = 64, 8, 24, 150
 _STATISTICS = 7 * _MELS + _GROUPS * _MODULATIONS + _LAGS
 _PROFILES = 2 * 12
-_HIDDEN = 96
+_HIDDEN = 160
 
 
 def clip_statistics(audio: Tensor, sample_rate: int) -> Tensor:
-    """What a probe looks at in audio `[B, L]` of at least 4 s: `[B, 790 + 24]`.
+    """Statistics of audio `[B, L]` of at least 4 s: `[B, 790 + 24]`.
 
     Per mel band: mean, spread, deciles 1, 5 and 9, mean rise and spread of change. For groups of
     bands how they swing at up to 16 Hz, for the onsets their autocorrelation up to 3 s, and the
@@ -85,7 +88,7 @@ class Probe(nn.Module):
         self.dropout = 0.0
 
     def embed(self, statistics: Tensor) -> Tensor:
-        """Embedding `[B, 96]` of clips, from their statistics."""
+        """Embedding `[B, 160]` of clips, from their statistics."""
         usual = (statistics[:, :_STATISTICS] - self.mean) / self.spread
         usual = F.dropout(usual.clamp(-5, 5), self.dropout, self.training)
         return F.gelu(self.hidden(usual))
@@ -95,7 +98,7 @@ class Probe(nn.Module):
         hidden = F.dropout(self.embed(statistics), self.dropout, self.training)
         logits = {name: head(hidden) for name, head in self.heads.items()}
         profiles = statistics[:, _STATISTICS:].unflatten(1, (2, 12))
-        homes = torch.stack([profiles.roll(-key, dims=-1).flatten(1) for key in KEYS], dim=1)
+        homes = torch.stack([profiles.roll(-key, dims=-1).flatten(1) for key in range(12)], dim=1)
         logits["key"] = self.home(homes).flatten(1)
         return logits
 
@@ -109,7 +112,7 @@ class Probe(nn.Module):
 
 
 def true_answer(plan: SongPlan, attribute: str) -> object:
-    """What a probe should say of a song; None where there is nothing to say, as of the pattern of no drums."""
+    """The right answer for a song; None where there is none, as for the pattern of no drums."""
     return (plan.key, plan.mode) if attribute == "key" else getattr(plan, attribute)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from musicgen.config import CodecConfig, LMConfig
 from musicgen.training.codec import CodecRecipe
 
-from .lm import LMRecipe
+from .lm_recipe import LMRecipe
 from .networks import TextShape
 
 NANO_CODEC = CodecConfig(
@@ -28,7 +29,7 @@ NANO_CODEC = CodecConfig(
     true_skip=True,
     trim_right_ratio=1.0,
     num_codebooks=4,
-    card=256,
+    card=512,
 )
 
 
@@ -37,6 +38,9 @@ class Plan:
     """All numbers of one training, from songs to models."""
 
     seconds: float
+    """Length of a song."""
+    window: float
+    """Length of music that the models are said to know."""
     songs: int
     held_out: int
     judged_songs: int
@@ -44,6 +48,8 @@ class Plan:
     codec: CodecConfig
     codec_recipe: CodecRecipe
     codec_songs: int
+    codec_begins: Path | None
+    """A model folder whose codec the training begins with: one that knows waves already needs some 2,000 steps less."""
     text: TextShape
     lms: dict[str, LMConfig]
     lm_recipes: dict[str, tuple[LMRecipe, ...]]
@@ -63,36 +69,55 @@ def _lm(dim: int, layers: int, heads: int, text: TextShape, *, card: int, melody
         text_projection=True,
         chroma_dim=12 if melody else None,
         style_dim=None,
+        text_length=TEXT_LENGTH if melody else None,
     )
 
 
+TEXT_LENGTH = 40
+"""Rows of the text in a melody model's prefix: the place of a code is then the same behind any caption."""
 _TEXT = TextShape()
+_PHASES = ((0.55, 150, 12), (0.8, 300, 6), (1.0, 500, 4))
+_ALL_PATTERNS = (
+    ("delay", 0.5),
+    ("parallel", 0.1),
+    ("partial_delay", 0.1),
+    ("flatten", 0.1),
+    ("partial_flatten", 0.1),
+    ("coarse_first", 0.1),
+)
+"""Half of the batches keep the model good at what it does unasked."""
 NANO = Plan(
-    seconds=10.0,
-    songs=6000,
+    seconds=16.0,
+    window=10.0,
+    songs=3000,
     held_out=250,
     judged_songs=16,
     judge_every=500,
     codec=NANO_CODEC,
-    codec_recipe=CodecRecipe(),
+    codec_recipe=CodecRecipe(steps=7500, learning_rate=3e-3),
     codec_songs=3000,
+    codec_begins=Path(__file__).parents[1] / "models" / "musicgen-nano",
     text=_TEXT,
     lms={
-        "text": _lm(128, 4, 4, _TEXT, card=256, melody=False),
-        "melody": _lm(128, 4, 4, _TEXT, card=256, melody=True),
+        "text": _lm(128, 4, 4, _TEXT, card=512, melody=False),
+        "melody": _lm(128, 4, 4, _TEXT, card=512, melody=True),
     },
     lm_recipes={
-        "text": (LMRecipe(steps=6000),),
-        "melody": (
-            LMRecipe(steps=4500, phases=((0.6, 200, 8), (0.85, 300, 5), (1.0, 500, 3))),
-            # Once a model copies well, it hardly listens to its melody: now half of the clips go unread.
+        "text": (
+            LMRecipe(steps=4000, phases=_PHASES, text_first=(1500, 48)),
+            # Long clips, and every pattern: windows of long pieces, and the sampler's choice, are like them.
             LMRecipe(
-                steps=3600,
-                phases=((0.7, 150, 9), (0.9, 300, 4), (1.0, 500, 2)),
-                learning_rate=2e-3,
+                steps=8000,
+                phases=((0.4, 200, 9), (0.7, 350, 5), (1.0, 500, 4)),
                 text_first=(0, 0),
-                blind=0.5,
+                patterns=_ALL_PATTERNS,
+                learning_rate=2e-3,
                 seed=2,
+            ),
+        ),
+        "melody": (
+            LMRecipe(
+                steps=5000, phases=_PHASES, text_first=(0, 0), drop_melody=0.1, drop_all=0.1, learning_rate=2e-3, seed=3
             ),
         ),
     },
@@ -103,10 +128,12 @@ _TINY_LM = LMRecipe(
     phases=((0.5, 50, 2), (1.0, 100, 2)),
     warmup=5,
     learning_rate=5e-3,
+    text_first=(40, 16),
     ema=0.9,
 )
 MINIATURE = Plan(
-    seconds=10.0,
+    seconds=4.0,
+    window=10.0,
     songs=8,
     held_out=4,
     judged_songs=2,
@@ -114,6 +141,7 @@ MINIATURE = Plan(
     codec=replace(NANO_CODEC, n_filters=2, dimension=16, card=64),
     codec_recipe=CodecRecipe(steps=60, autoencoder_steps=30, batch=2, frames=25, warmup=5),
     codec_songs=8,
+    codec_begins=None,
     text=_TINY_TEXT,
     lms={name: _lm(32, 2, 4, _TINY_TEXT, card=64, melody=name == "melody") for name in ("text", "melody")},
     lm_recipes={"text": (_TINY_LM,), "melody": (_TINY_LM, replace(_TINY_LM, steps=20, text_first=(0, 0), seed=2))},

@@ -1,4 +1,4 @@
-"""All measures of a set of clips at once: how well they are what was asked for, with intervals."""
+"""All measures of a set of clips at once: how well they are as asked, with intervals."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ from musicgen.evaluation.sound import codebook_perplexity, is_clipped, is_silent
 from musicgen.evaluation.tonality import chroma_agreement, chroma_similarity, pitch_classes, share_in_key
 
 from .corpus.captions import Labels
-from .corpus.composer import TEMPI, SongPlan
+from .corpus.genres import TEMPI
+from .corpus.notes import SongPlan
 from .probes import Probe, clip_statistics
 
 _PROBED = {
     "drums": "drums present or not",
     "bass": "bass present or not",
-    "lead": "lead instrument, of 8",
-    "chords": "chord instrument, of 2",
-    "drum_pattern": "drum pattern, of 5",
-    "genre": "genre, of 9",
-    "tempo_bpm": "tempo, of 6, by the probe",
-    "key": "key, of 12, by the probe",
+    "lead": "lead instrument, of 16",
+    "chords": "chord instrument, of 8",
+    "kit": "drum kit, of 6",
+    "drum_pattern": "drum pattern, of 9",
+    "genre": "genre, of 16",
+    "tempo_bpm": "tempo, of 19, by the probe",
+    "key": "key, of 24, by the probe",
 }
 _CHUNK = 32
 
@@ -79,7 +81,7 @@ def _answer(asked: Labels, attribute: str) -> object:
 
 @dataclass(frozen=True)
 class Hearing:
-    """What is heard in N clips, whatever was asked: the probe's answers and embeddings `[N, D]`, tempo, pulse `[N]`
+    """Findings in N clips, whatever was asked: the probe's answers and embeddings `[N, D]`, tempo, pulse `[N]`
     and pitch classes `[N, 12]`."""
 
     answers: dict[str, list[object]]
@@ -115,14 +117,14 @@ def _figure(name: str, kind: str, values: Sequence[float] | Tensor) -> list[Figu
 
 
 def score_requests(heard: Hearing, asked: Sequence[Labels]) -> list[Figure]:
-    """How often clips are what was asked; clips that were not asked for an attribute do not count in it."""
+    """How often clips are as asked; clips that were not asked for an attribute do not count in it."""
     figures: list[Figure] = []
     for attribute, name in _PROBED.items():
         wanted = [_answer(each, attribute) for each in asked]
         right = [a == w for a, w in zip(heard.answers[attribute], wanted, strict=True) if w is not None]
         figures += _figure(name, "share", right)
     timed = [(tempo, each["tempo_bpm"]) for tempo, each in zip(heard.tempo_bpm, asked, strict=True) if _timed(each)]
-    figures += _figure("tempo, of 6, by onsets", "share", [tempo == wanted for tempo, wanted in timed])
+    figures += _figure("tempo, of 19, by onsets", "share", [tempo == wanted for tempo, wanted in timed])
     drummed = [row for row, each in enumerate(asked) if each.get("drums")]
     figures += _figure("pulse where drums were asked", "median", heard.pulse[drummed])
     keyed = [row for row, each in enumerate(asked) if "key" in each]

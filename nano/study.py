@@ -30,11 +30,12 @@ from musicgen.training.resume import write_atomically
 
 from . import recipes
 from . import scores as score
+from .corpus.bank import SAMPLE_RATE
 from .corpus.captions import read_caption, vocabulary
-from .corpus.songs import SAMPLE_RATE
 from .export import export_model
 from .heldout import Songs, sample
-from .lm import LMRecipe, LMTraining, judge_lm, train_lm
+from .lm import LMTraining, judge_lm, train_lm
+from .lm_recipe import LMRecipe
 from .probes import load_probe
 from .train import Workshop
 from .vocabulary import Vocabulary
@@ -91,7 +92,7 @@ def run(shop: Workshop, study: Study, pattern: str, seed: int) -> dict[str, Any]
     if path.is_file():
         return dict(json.loads(path.read_text(encoding="utf-8")))
     words = Vocabulary(vocabulary())
-    recipe = replace(study.recipe, pattern=pattern, seed=seed)
+    recipe = replace(study.recipe, patterns=((pattern, 1.0),), seed=seed)
     training = LMTraining(study.lm(), study.plan.text, recipe, shop.tokens("train"), words, shop.device)
     held_out = shop.tokens("valid").cut(study.recipe.phases[-1][1])
     began = time.monotonic()
@@ -126,7 +127,7 @@ COLUMNS = {
     "Frechet distance": "Frechet distance",
     "drums": "drums present or not",
     "bass": "bass present or not",
-    "lead, of 8": "lead instrument, of 8",
+    "lead, of 16": "lead instrument, of 16",
     "pulse": "pulse where drums were asked",
     "energy in key": "energy in key",
 }

@@ -13,10 +13,10 @@ from torch import nn
 from musicgen.codec.encodec import EnCodec
 from musicgen.training.resume import ProgressLog, write_atomically
 
-from .corpus.composer import SongPlan
+from .corpus.notes import SongPlan
 from .corpus.score_marks import piano_roll
 from .corpus.songs import write_score
-from .corpus.store import SongStore
+from .corpus.store import NANO_CHROMA, SongStore
 
 
 @torch.no_grad()
@@ -40,6 +40,7 @@ class TokenStore:
 
     def __init__(self, codes: np.ndarray, labels: list[dict[str, Any]], chroma: np.ndarray) -> None:
         self.codes, self.chroma = codes, chroma
+        self.chroma_length = NANO_CHROMA.chroma_length
         self.plans = [read_plan(about) for about in labels]
         frames = codes.shape[2]
         self.rolls = np.stack([piano_roll(*write_score(about["seed"], frames), frames) for about in labels])

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from musicgen.model import load_model
 from musicgen.training.codec import CodecTraining, train_codec
 
 from . import recipes
@@ -36,6 +37,8 @@ class Workshop:
     plan: recipes.Plan
     device: str
     workers: int
+    courses: int | None = None
+    """Courses of a language model that count, the first ones; by default all."""
 
     def songs(self, split: str) -> SongStore:
         """Rendered songs of a part of the corpus; made where they are missing."""
@@ -45,8 +48,11 @@ class Workshop:
     def codec(self) -> CodecTraining:
         """The codec, trained to the end."""
         songs, held_out = self.songs("train"), self.songs("valid")
+        begin = None
+        if self.plan.codec_begins is not None and not (self.folder / "codec.pt").is_file():
+            begin = load_model(self.plan.codec_begins).codec
         training = CodecTraining(
-            self.plan.codec, self.plan.codec_recipe, songs.first(self.plan.codec_songs), self.device
+            self.plan.codec, self.plan.codec_recipe, songs.first(self.plan.codec_songs), self.device, begin
         )
         judged = held_out[: self.plan.judged_songs, : 4 * self.plan.codec.sample_rate]
         train_codec(training, self.folder / "codec.pt", judged, judge_every=self.plan.judge_every, report=_say)
@@ -61,8 +67,9 @@ class Workshop:
         """A language model, trained to the end."""
         words = Vocabulary(vocabulary())
         store = self.tokens("train")
-        begin = None
-        for course, recipe in enumerate(self.plan.lm_recipes[kind], start=1):
+        # A melody model begins with all that the text model knows of music; only its conditions are new.
+        begin = self.lm("text").average if kind == "melody" else None
+        for course, recipe in enumerate(self.plan.lm_recipes[kind][: self.courses], start=1):
             training = LMTraining(self.plan.lms[kind], self.plan.text, recipe, store, words, self.device, begin)
             checkpoint = self.folder / (f"lm-{kind}.pt" if course == 1 else f"lm-{kind}-{course}.pt")
             train_lm(training, checkpoint, self.tokens("valid"), judge_every=self.plan.judge_every, report=_say)
@@ -78,7 +85,21 @@ class Workshop:
             return
         chroma = NANO_CHROMA if kind == "melody" else None
         words = Vocabulary(vocabulary())
-        export_model(target, training.model.cpu(), codec.cpu(), words, chroma=chroma, seconds=self.plan.seconds)
+        known = {
+            name: None
+            for recipe in self.plan.lm_recipes[kind][: self.courses]
+            for name, _ in recipe.patterns
+            if name != "delay"
+        }
+        export_model(
+            target,
+            training.model.cpu(),
+            codec.cpu(),
+            words,
+            chroma=chroma,
+            seconds=self.plan.window,
+            patterns=tuple(known),
+        )
         _say(f"wrote {target}")
 
 
@@ -94,6 +115,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=1, help="processor threads of this process")
     parser.add_argument("--workers", type=int, default=0, help="other processes that render songs")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument(
+        "--courses", type=int, help="courses of a language model to train, the first ones; by default all"
+    )
     parser.add_argument("--miniature", action="store_true", help="everything tiny")
     return parser.parse_args(arguments)
 
@@ -105,7 +129,7 @@ def main(arguments: list[str] | None = None) -> None:
     # Fading sounds end in numbers so small that processors are slow with them.
     torch.set_flush_denormal(True)
     plan = recipes.MINIATURE if options.miniature else recipes.NANO
-    shop = Workshop(options.work, plan, options.device, options.workers)
+    shop = Workshop(options.work, plan, options.device, options.workers, options.courses)
     kinds = list(MODELS) if options.model == "both" else [options.model]
     for stage in STAGES if options.stage == "all" else [options.stage]:
         if stage in ("lm", "export"):

@@ -13,7 +13,7 @@ import string
 from functools import cached_property
 from typing import Any
 
-from .corpus.composer import TEMPI
+from .corpus.genres import TEMPI
 
 _SPECIAL = ("<pad>", "</s>", "<unk>")
 UNKNOWN_ID = 2

@@ -86,6 +86,9 @@ def _fuse_prefix(lm: LMModel, texts: list[list[Tensor | None]], leads: list[Tens
     own = [1 if text is None else text.shape[0] for text in texts[0]]
     rows = [text for group in texts for text in group]
     lengths = [own[row % len(own)] if text is None else text.shape[0] for row, text in enumerate(rows)]
+    if (fixed := lm.config.text_length) is not None:
+        rows = [None if text is None else text[:fixed] for text in rows]
+        lengths = [fixed] * len(rows)
     projected, _ = _project_texts(lm, rows, lengths, leads[0].device)
     totals = [lead.shape[0] + length for lead, length in zip(leads, lengths, strict=True)]
     longest = max(totals)

@@ -207,10 +207,21 @@ def judge_codec(codec: EnCodec, songs: np.ndarray, quantized: bool = True) -> Co
 class CodecTraining:
     """One training of a codec; :meth:`step` does the training step `step_number`."""
 
-    def __init__(self, config: CodecConfig, recipe: CodecRecipe, songs: SongArray, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        config: CodecConfig,
+        recipe: CodecRecipe,
+        songs: SongArray,
+        device: str = "cpu",
+        begin: EnCodec | None = None,
+    ) -> None:
+        """begin: a codec whose encoder and decoder to begin with; by default they are drawn."""
         self.config, self.recipe, self.songs, self.device = config, recipe, songs, device
         self.codec = EnCodec(config, 1)
         init_weights(self.codec, step_torch_rng(recipe.seed, -1 % 2**31))
+        if begin is not None:
+            self.codec.model.encoder.load_state_dict(begin.model.encoder.state_dict())
+            self.codec.model.decoder.load_state_dict(begin.model.decoder.state_dict())
         self.codec.to(device)
         self.books = CodebookTrainer(self.codec.model.quantizer, recipe)
         self.mel = MelLoss(config.sample_rate).to(device)

@@ -1,48 +1,72 @@
-"""The score of a song, frame by frame, as bits: what a language model learns to foresee beside the codes.
+"""The score of a song, frame by frame, as bits; a language model learns to foresee them beside the codes.
 
 A piano roll with the grid of the bars. It is heard in training alone: a model that has to say which
-frame begins a beat, and what will be struck in it, learns to count.
+frame begins a beat, and which instruments are struck in it, learns to count.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from .composer import BASSES, CHORDS, DRUM_PATTERNS, GENRES, KEYS, LEADS, SCALES, TEMPI, Note, SongPlan
+from .genres import DRUM_PATTERNS, GENRES, TEMPI
+from .instruments import BASSES, CHORDS, KITS, LEADS
+from .notes import SCALES, Note, SongPlan, frame_of
 
-DRUMS = tuple(sorted({drum for hits in DRUM_PATTERNS.values() for drum in hits}))
+_DRUM_MARKS = {
+    "kick": "kick",
+    "snare": "snare",
+    "clap": "snare",
+    "rim": "snare",
+    "hat": "hat",
+    "ride": "hat",
+    "shaker": "hat",
+    "tambourine": "hat",
+    "open hat": "open hat",
+    "high tom": "tom",
+    "low tom": "tom",
+    "conga": "tom",
+}
+"""The mark that each drum sets."""
+DRUMS = tuple(dict.fromkeys(_DRUM_MARKS.values()))
 MARKS = (
     *("bar", "beat", "eighth"),
     *("lead struck", "chords struck", "bass struck", *(f"{drum} struck" for drum in DRUMS)),
     *(f"{stem} at {pitch}" for stem in ("lead", "bass") for pitch in range(12)),
     *(f"lead is {lead}" for lead in LEADS),
 )
-"""What each bit says of a frame; pitches are classes, 0 = C."""
+"""Meaning of each bit of a frame; pitches are classes, 0 = C."""
 _CHOICES: dict[str, tuple[object, ...]] = {
     "genre": tuple(GENRES),
     "mode": tuple(SCALES),
-    "key": KEYS,
+    "key": tuple(range(12)),
     "beat_frames": tuple(TEMPI),
+    "beats": (3,),
     "lead": tuple(LEADS),
-    "chords": CHORDS,
-    "bass_style": BASSES,
+    "chords": tuple(CHORDS),
+    "bass_style": tuple(BASSES),
+    "kit": tuple(KITS),
     "drum_pattern": tuple(DRUM_PATTERNS),
     "bass": (True,),
     "drums": (True,),
+    "ending": (True,),
 }
 LABELS = tuple((name, value) for name, values in _CHOICES.items() for value in values)
-"""What each label says of a song."""
+"""Meaning of each label of a song."""
 _BIT = {name: np.uint64(1 << place) for place, name in enumerate(MARKS)}
 
 
 def piano_roll(plan: SongPlan, notes: dict[str, list[Note]], num_frames: int) -> np.ndarray:
     """Bits uint64 `[T]` of a song's frames."""
     roll = np.full(num_frames, _BIT[f"lead is {plan.lead}"], dtype=np.uint64)
-    for name, period in (("bar", 4 * plan.beat_frames), ("beat", plan.beat_frames), ("eighth", plan.beat_frames // 2)):
+    bar = plan.beats * plan.beat_frames
+    for name, period in (("bar", bar), ("beat", plan.beat_frames)):
         roll[::period] |= _BIT[name]
+    for half in range(2 * num_frames // plan.beat_frames + 1):
+        if (frame := frame_of(plan, 6 * half)) < num_frames:
+            roll[frame] |= _BIT["eighth"]
     for stem, part in notes.items():
         for note in part:
-            struck = note.pitch if isinstance(note.pitch, str) else stem
+            struck = _DRUM_MARKS[note.pitch] if isinstance(note.pitch, str) else stem
             roll[note.start] |= _BIT[f"{struck} struck"]
             if stem in ("lead", "bass") and isinstance(note.pitch, int):
                 roll[note.start : note.start + note.frames] |= _BIT[f"{stem} at {note.pitch % 12}"]

@@ -1,6 +1,6 @@
 """The corpus: an endless, seeded supply of songs with sound, stems, labels and captions.
 
-Nothing is stored: song number s is made again from s, the same on every run and in any order.
+Nothing but the bank of notes is stored: song number s is made again from s, the same on every run and in any order.
 Training, validation and test songs come from disjoint ranges of seeds.
 """
 
@@ -12,31 +12,29 @@ from multiprocessing import get_context
 
 import numpy as np
 
+from .bank import SAMPLE_RATE, open_bank
 from .captions import DEFAULT_ODDS, CaptionOdds, describe
-from .composer import FRAME_RATE, Note, SongPlan, compose, draw_plan
-from .synth import render_stem
+from .composer import compose, draw_plan
+from .genres import FRAME_RATE
+from .mixing import hummed, mix_stem
+from .notes import Note, SongPlan
 
-SAMPLE_RATE = 16000
 # First seeds of the parts; a part has ten million songs.
 SPLITS = {"train": 0, "valid": 10_000_000, "test": 20_000_000}
-# Loudest sample of any song is below 0.95.
-_LEVEL = np.float32(0.78)
+# Loudest sample of nearly any song is below 0.95; louder ones are cut.
+_LEVEL = np.float32(0.7)
 
 
 @dataclass(frozen=True)
 class Song:
-    """A song: audio `[L]` float32, its stems (lead, chords, bass, drums; they sum to it) and its labels."""
+    """A song: audio `[L]` float32, its stems (lead, chords, bass, drums), its labels, and the melody as somebody
+    gives it to a melody model `[L]`: played, hummed, or played with its chords."""
 
     seed: int
     audio: np.ndarray
     stems: dict[str, np.ndarray]
     labels: SongPlan
-    sample_rate: int
-
-    @property
-    def melody(self) -> np.ndarray:
-        """What a melody model is to follow, lead and chords: `[L]`."""
-        return np.asarray(self.stems["lead"] + self.stems["chords"])
+    melody: np.ndarray
 
     def caption(self, rng: np.random.Generator, odds: CaptionOdds = DEFAULT_ODDS) -> str:
         """A caption, other words on every call."""
@@ -50,34 +48,41 @@ def write_score(seed: int, num_frames: int) -> tuple[SongPlan, dict[str, list[No
     return plan, compose(plan, num_frames, rng)
 
 
-def make_song(seed: int, seconds: float = 6.0, sample_rate: int = SAMPLE_RATE) -> Song:
-    """Make song number `seed`, the first `seconds` of it; `sample_rate` must be a multiple of 50.
+def make_song(seed: int, seconds: float = 10.0) -> Song:
+    """Make song number `seed`, the first `seconds` of it, at 16 kHz.
 
     The same note is the same samples in every song: none is made louder or softer than it comes out.
     """
-    if sample_rate % FRAME_RATE:
-        raise ValueError(f"sample_rate is {sample_rate}; allowed are multiples of {FRAME_RATE}, for example 16000.")
-    num_samples = round(seconds * sample_rate)
-    plan, notes = write_score(seed, -(-num_samples * FRAME_RATE // sample_rate))
-    voices = {"lead": plan.lead, "chords": plan.chords, "bass": plan.bass_style, "drums": None}
-    stems = {name: render_stem(name, voices[name], notes[name], num_samples, sample_rate) for name in notes}
-    stems = {name: stem * _LEVEL for name, stem in stems.items()}
-    return Song(seed, np.sum(list(stems.values()), axis=0), stems, plan, sample_rate)
+    num_samples = round(seconds * SAMPLE_RATE)
+    plan, notes = write_score(seed, -(-num_samples * FRAME_RATE // SAMPLE_RATE))
+    return perform(seed, plan, notes, num_samples)
 
 
-def _job(job: tuple[int, float, int]) -> Song:
+def perform(seed: int, plan: SongPlan, notes: dict[str, list[Note]], num_samples: int) -> Song:
+    """A plan and its notes by stem as a song; the seed says how its melody is given."""
+    voices = {"lead": plan.lead, "chords": plan.chords, "bass": plan.bass_style, "drums": plan.kit}
+    bank = open_bank()
+    stems = {name: _LEVEL * mix_stem(bank, name, voices[name], notes[name], num_samples) for name in notes}
+    audio = np.clip(np.sum(list(stems.values()), axis=0), -1, 1)
+    return Song(seed, audio, stems, plan, _given_melody(seed, stems, notes["lead"]))
+
+
+def _given_melody(seed: int, stems: dict[str, np.ndarray], lead: list[Note]) -> np.ndarray:
+    rng = np.random.Generator(np.random.PCG64([seed, 2]))
+    how = rng.random()
+    if how < 0.4:
+        return hummed(lead, len(stems["lead"]), rng)
+    return stems["lead"] if how < 0.8 else np.asarray(stems["lead"] + stems["chords"])
+
+
+def _job(job: tuple[int, float]) -> Song:
     return make_song(*job)
 
 
-def make_songs(
-    seeds: Iterable[int],
-    seconds: float = 6.0,
-    sample_rate: int = SAMPLE_RATE,
-    *,
-    workers: int = 0,
-) -> Iterator[Song]:
+def make_songs(seeds: Iterable[int], seconds: float = 10.0, *, workers: int = 0) -> Iterator[Song]:
     """Songs in the order of their seeds, made by `workers` other processes (0: by this one)."""
-    jobs = ((seed, seconds, sample_rate) for seed in seeds)
+    jobs = ((seed, seconds) for seed in seeds)
+    open_bank()
     if workers == 0:
         yield from map(_job, jobs)
         return

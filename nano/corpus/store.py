@@ -14,10 +14,15 @@ from musicgen.conditioning.melody import chroma_of
 from musicgen.config import ChromaConfig
 from musicgen.training.resume import ProgressLog, write_atomically
 
-from .songs import SAMPLE_RATE, make_songs, split_seeds
+from .bank import SAMPLE_RATE
+from .genres import FRAME_RATE
+from .songs import make_songs, split_seeds
 
-NANO_CHROMA = ChromaConfig(sample_rate=SAMPLE_RATE, n_fft=4096, hop_length=1024, num_chroma=12, chroma_length=157)
-"""Ten seconds of melody, a frame each 64 ms: twice as fine as the released models', which hear 30 seconds."""
+NANO_CHROMA = ChromaConfig(sample_rate=SAMPLE_RATE, n_fft=4096, hop_length=1031, num_chroma=12, chroma_length=155)
+"""Ten seconds of melody, a frame each 64 ms: twice as fine as the released models', which hear 30 seconds. The hop
+is eight of a language model's waves: see :mod:`nano.melody_heads`."""
+CHROMA_STEP = NANO_CHROMA.hop_length * FRAME_RATE / SAMPLE_RATE
+"""Frames of codes per frame of chroma."""
 PART = 250
 
 
@@ -25,7 +30,7 @@ class SongStore:
     """Rendered songs of one length, in parts of 250, read through memory maps.
 
     `store[i, a:b]` are samples of song i; `labels[i]` is its plan, and `chroma[i]` int `[F]` the loudest
-    pitch class of its melody (lead and chords) per chroma frame.
+    pitch class of its melody as it was given per chroma frame.
     """
 
     def __init__(self, folder: Path, count: int) -> None:

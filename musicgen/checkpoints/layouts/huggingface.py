@@ -81,6 +81,7 @@ def read_config(folder: Path, stored: Collection[str] = ()) -> ModelConfig:
         text_projection=text.integer("d_model") != decoder.integer("hidden_size") or _TEXT_PROJECTION in stored,
         chroma_dim=root.integer("num_chroma", RELEASED_CHROMA.num_chroma) if melody else None,
         style_dim=None,
+        text_length=root.integer("text_length") if melody and "text_length" in root.values else None,
     )
     decoder.choice("activation_function", ("gelu",), "gelu")
     if channels > 2 or lm.num_codebooks != codec.num_codebooks * channels or lm.card != codec.card:
@@ -101,7 +102,16 @@ def read_config(folder: Path, stored: Collection[str] = ()) -> ModelConfig:
         delays=tuple(q // channels for q in range(lm.num_codebooks)),
         window=window,
         extend_stride=RELEASED_STRIDE * window,
+        patterns=_patterns(root),
     )
+
+
+def _patterns(root: Fields) -> tuple[str, ...]:
+    """Codebook patterns beside the delays; transformers knows none of them and keeps the field."""
+    names = root.get("codebook_patterns", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{root.where}: codebook_patterns is {names!r:.80}; allowed is a list of names.")
+    return tuple(names)
 
 
 def _window(folder: Path, frame_rate: int) -> float:
