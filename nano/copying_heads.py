@@ -2,9 +2,9 @@
 
 Olsson et al. 2022 ("In-context Learning and Induction Heads") found that transformers come to do
 this by themselves, after very much data. Here the weights begin so: the heads of the first layer
-look back 1, 2 and 3 columns and note what stood there; two heads of the second layer look for
-the column before which the same stood as before the one that is to be predicted, and hand on what
-came then; the output head reads that. All of it is trained on, and nothing is added to the model.
+look back 1, 2 and 3 columns and note the codes there; two heads of the second layer look for
+the column before which the same codes stood as before the one to be predicted, and pass on the
+code after it; the output head reads that. All of it is trained on, and nothing is added to the model.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def begin_with_induction(lm: LMModel, generator: torch.Generator) -> None:
     for module in first.modules():
         if isinstance(module, nn.Linear) and module.out_features == lm.config.dim:
             module.weight[context] = 0.0
-    # What stood k columns ago is noted as turned k times, so that turning once more is one column later.
+    # The code k columns ago is noted as turned k times, so that turning once more is one column later.
     turned = torch.eye(size)
     for head in range(_LAGS):
         q, k, v, out = parts.head(first, head)
@@ -78,7 +78,7 @@ def begin_with_induction(lm: LMModel, generator: torch.Generator) -> None:
 
 
 class _Parts:
-    """What each dimension of the stream is for, at first.
+    """The use of each dimension of the stream, at first.
 
     Positions are waves on all of them. The fastest are the clock of the first layer; on the slowest,
     which hardly move within a clip, the past is noted; codes stand on the others, and of these the

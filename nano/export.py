@@ -1,7 +1,7 @@
 """From trained networks to a model folder in the Hugging Face layout, in float16.
 
-transformers builds the empty model and writes the files, so that the layout is its own; which of
-its tensors holds what is read off the same recipes that the loader reads by.
+transformers builds the empty model and writes the files, so that the layout is its own; the place
+of each tensor is read off the same recipes that the loader reads by.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _fill(target: dict[str, Tensor], recipe: Recipe, weight: Tensor) -> None:
     """The recipe backwards: from one of our parameters to the stored tensors."""
     if recipe.how == "weight_norm":
         magnitude, direction = recipe.sources
-        # Of the rounded direction, so that the two halves make one weight again.
+        # Taken from the rounded direction, so that the two halves make one weight again.
         weight = weight.half().float()
         target[magnitude].copy_(weight.flatten(1).norm(dim=1).view_as(target[magnitude]))
         target[direction].copy_(weight)

@@ -79,7 +79,7 @@ class LMTraining:
         self.step_number = 0
 
     def settings(self) -> dict[str, Any]:
-        """What a checkpoint must have been made with."""
+        """The settings that a checkpoint must have been made with."""
         songs = {"songs": len(self.batches.store)}
         return {**asdict(self.config), **asdict(self.text), **self.recipe.settings(), **songs}
 

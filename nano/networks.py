@@ -1,6 +1,6 @@
 """The networks of a language model's training: the model itself and the T5 encoder that is trained with it.
 
-How their weights begin, and the forward pass over whole sequences. What runs at inference is
+How their weights begin, and the forward pass over whole sequences. Inference runs
 :class:`musicgen.lm.LMModel`; nothing is added to it here.
 """
 

@@ -1,4 +1,4 @@
-"""The sizes and recipes of what is shipped, and of the miniature that only shows that it runs."""
+"""The sizes and recipes of the shipped models, and of the miniature that only shows that it runs."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ _ALL_PATTERNS = (
     ("partial_flatten", 0.1),
     ("coarse_first", 0.1),
 )
-"""Half of the batches keep the model good at what it does unasked."""
+"""Half of the batches keep the model good at its default."""
 NANO = Plan(
     seconds=16.0,
     window=10.0,

@@ -1,4 +1,4 @@
-"""The pattern study: the same small model trained once per codebook pattern, and what each makes of held-out captions.
+"""The pattern study: the same small model trained once per codebook pattern, and judged on held-out captions.
 
 `python -m nano.study --work FOLDER` renders songs, trains a codec, trains every
 pattern and seed that has no result yet, and prints one table. It is the ablation of Copet et al.
@@ -54,7 +54,7 @@ def _plan() -> recipes.Plan:
 @dataclass(frozen=True)
 class Study:
     """The size of one training and of its examination. The codec is the study's own, and trained more briefly than
-    what is shipped."""
+    the shipped one."""
 
     dim: int = 64
     layers: int = 3
@@ -86,7 +86,7 @@ def steps_per_second(pattern: str, frames: int, frame_rate: int = 50) -> float:
 
 
 def run(shop: Workshop, study: Study, pattern: str, seed: int) -> dict[str, Any]:
-    """Train and examine one model; what is there already is read and not made again."""
+    """Train and examine one model; files of an earlier run are read and not made again."""
     folder = shop.folder / "patterns"
     path = folder / f"{pattern}-{seed}.json"
     if path.is_file():

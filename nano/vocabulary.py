@@ -3,8 +3,8 @@
 transformers rebuilds T5 tokenizers from their vocabulary alone and forgets normalisers, so all
 that this one does is in its pieces: every word also stands there capitalised and in capitals,
 every whole number up to 240 as a tempo, and the beginnings of words that a very short known word
-must not be found in. Such a piece shares the embedding of the word it `folds` to (what is not
-known, that of <unk>), which the export writes out as equal rows.
+must not be found in. Such a piece shares the embedding of the word it `folds` to (an
+unknown word, that of <unk>), which the export writes out as equal rows.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Vocabulary:
     """Pieces in the order of their ids, and the id that each shares its embedding with."""
 
     def __init__(self, words: list[str]) -> None:
-        """words: what captions hold, in small letters, signs included."""
+        """words: the words of captions, in small letters, signs included."""
         self.pieces = list(_SPECIAL)
         self.fold = [0, 1, UNKNOWN_ID]
         self._ids: dict[str, int] = {}

@@ -62,10 +62,10 @@ class StyleLead:
 
 
 class StyleConditioner(nn.Module):
-    """What a style model hears a recording with; the projection of its tokens belongs to the language model.
+    """The encoder of a style; the projection of its tokens belongs to the language model.
 
-    features: a :class:`Mert` or an :class:`EnCodec`, or None where it is not at hand; missing then
-    says what to do about it.
+    features: a :class:`Mert` or an :class:`EnCodec`, or None where it is missing; `missing` is
+    then a sentence with the remedy.
     """
 
     def __init__(self, config: StyleConfig, features: nn.Module | None = None, missing: str = "") -> None:

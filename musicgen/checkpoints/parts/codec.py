@@ -36,7 +36,7 @@ class CodecFiles:
 
 @dataclass(frozen=True)
 class CodecNeeds:
-    """What a language model wants of its codec."""
+    """The numbers that a language model needs its codec to have."""
 
     sample_rate: int
     num_codebooks: int
@@ -161,8 +161,8 @@ def _name_in_transformers(name: str) -> str:
 def codec_part(
     stored: StoredTensors, prefix: str, *, renamed: bool, num_codebooks: int | None = None, ignore_rest: bool = False
 ) -> Part:
-    """The codec among some tensors, under a prefix. Not needed are what only training reads, codebooks from
-    num_codebooks on and, with ignore_rest, all that does not begin with the prefix."""
+    """The codec among some tensors, under a prefix. Needless are the state that only training reads,
+    codebooks from num_codebooks on and, with ignore_rest, all names that do not begin with the prefix."""
 
     def needless(name: str) -> bool:
         if not name.startswith(prefix):
