@@ -1,4 +1,4 @@
-"""What every layout is translated into: the numbers of a model, and how each network's parameters are read."""
+"""The form that every layout is translated into: the numbers of a model, and how each network's parameters are read."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class MertFiles:
 class Checkpoint:
     """A model as it lies on disk, open for reading.
 
-    tokenizer: the folder of T5's tokenizer, or the tokenizer itself as text. settings: what an
-    audiocraft file says about itself, as plain nested dictionaries with references resolved; empty
-    in other layouts. style: the style condition of a style model. mert: what it hears through, or
-    None where that is not at hand, and then without_mert says what to do about it.
+    tokenizer: the folder of T5's tokenizer, or the tokenizer itself as text. settings: those in an
+    audiocraft file, as plain nested dictionaries with references resolved; empty
+    in other layouts. style: the style condition of a style model. mert: its feature model, or
+    None where that is not at hand, and then without_mert is the remedy.
     """
 
     where: Path

@@ -62,7 +62,7 @@ class StyleLead:
 
 
 class StyleConditioner(nn.Module):
-    """What a style model hears a recording with; the projection of its tokens belongs to the language model.
+    """Encodes the style of a recording; the projection of its tokens belongs to the language model.
 
     features: a :class:`Mert` or an :class:`EnCodec`, or None where it is not at hand; missing then
     says what to do about it.

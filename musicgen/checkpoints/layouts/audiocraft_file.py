@@ -1,7 +1,7 @@
 """audiocraft's files: the weights of one network and the settings of its training, in a dictionary that PyTorch saved.
 
 The settings are YAML, or in some files a pickled OmegaConf object, with references such as
-`${sample_rate}`. Only the container is known here, not what the settings mean.
+`${sample_rate}`. Only the container is known here, not the meaning of the settings.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class SolverFile:
 def read_solver_file(path: Path) -> SolverFile:
     """Open a file that audiocraft exported, or one that its trainer wrote, or the bare weights of a network.
 
-    Raises FileNotFoundError and ValueError saying what is wrong with it.
+    Raises FileNotFoundError and ValueError that name its fault.
     """
     contents = pickled.load(path)
     if not isinstance(contents, dict):
