@@ -24,7 +24,6 @@ _LAST_TORCHAUDIO = (2, 11)
 """The last release of torchaudio; each belongs to the torch of the same number."""
 _NEEDED = {
     "torchaudio.functional": (),
-    "encodec.model": ("EncodecModel",),
     "encodec.modules": ("SEANetEncoder", "SEANetDecoder"),
     "encodec.quantization": ("ResidualVectorQuantizer",),
     "tokenizers": ("Tokenizer",),

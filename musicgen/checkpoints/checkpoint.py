@@ -1,4 +1,4 @@
-"""The translation of every layout: the numbers of a model, and how each network's parameters are read."""
+"""The form that every layout is translated into: the numbers of a model, and how each network's parameters are read."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class MertFiles:
 class Checkpoint:
     """A model on disk, open for reading.
 
-    tokenizer: the folder of T5's tokenizer, or the tokenizer itself as text. settings: an
-    audiocraft file's own settings, as plain nested dictionaries with references resolved; empty
-    in other layouts. style: the style condition of a style model. mert: the files of MERT for
-    a style model, or None where they are missing; without_mert is then a sentence with the remedy.
+    tokenizer: the folder of T5's tokenizer, or the tokenizer itself as text. settings: those in an
+    audiocraft file, as plain nested dictionaries with references resolved; empty
+    in other layouts. style: the style condition of a style model. mert: its feature model, or
+    None where that is not at hand, and then without_mert is the remedy.
     """
 
     where: Path

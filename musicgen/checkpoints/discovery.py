@@ -25,14 +25,14 @@ def _is_part(path: Path) -> bool:
     config, other = (path / name for name in MARKERS)
     try:
         return not other.is_file() and config.is_file() and read_json(config).values.get("model_type") in PARTS
-    except (ValueError, OSError):  # loading it names the fault
+    except (ValueError, OSError):  # loading it reports the fault
         return False
 
 
 def find_models(root: Path) -> dict[str, Path]:
     """Every model below `root`: its path from there, with forward slashes, and its folder or file.
 
-    Everything in a model folder belongs to that model, and a folder of a part such as T5 is none. Folders and
+    The files in a model folder belong to that model, and a folder of a part such as T5 is none. Folders and
     files whose names begin with a dot are passed over, links to folders are followed unless they lead back to
     where they are reached from.
     """

@@ -68,8 +68,8 @@ def load_components(
     text encoder, and may lack its codec: text_encoder_from and codec_from say where these are; else
     they are looked for beside the model, in the folders `search`, and in the local Hugging Face
     cache. Every stored tensor must be known and every wanted one present and of the right shape.
-    Nothing of a file is run and nothing is fetched. Raises FileNotFoundError and ValueError saying
-    the fault and the file, and ImportError where a package is missing or broken.
+    Nothing of a file is run and nothing is fetched. Raises FileNotFoundError and ValueError that name
+    the file and its fault, and ImportError where a package is missing or broken.
     """
     require_packages()
     storage = _storage(dtype, torch.device(device))
@@ -226,7 +226,7 @@ class _Storage:
 def _storage(dtype: torch.dtype | None, device: torch.device) -> _Storage:
     if dtype not in _CHOICES:
         raise ValueError(
-            f"dtype is {dtype}; allowed are float32, bfloat16, float16, int8, or None to suit the weights."
+            f"dtype is {dtype}; allowed are float32, bfloat16, float16, int8, and None to suit the weights."
         )
     if dtype == torch.int8 and device.type != "cpu":
         raise ValueError(f"dtype is int8 on {device.type}; allowed is int8 on a CPU, so choose bfloat16 or float16.")
@@ -241,7 +241,7 @@ def _storage(dtype: torch.dtype | None, device: torch.device) -> _Storage:
 
 
 def _add_training_state(made: dict[str, Tensor], shapes: Mapping[str, Tensor], device: torch.device | str) -> None:
-    """Add the state that only training the codebooks reads; the package's modules have a place for it."""
+    """Add the tensors that only training reads, for which the package's modules have a place."""
     for name in shapes.keys() - made.keys():
         is_average = name.endswith("embed_avg")
         made[name] = made[name.removesuffix("_avg")] if is_average else torch.ones(shapes[name].shape, device=device)

@@ -1,4 +1,4 @@
-"""EnCodec: encode audio to codes and decode codes to audio."""
+"""EnCodec: sound to codes and back."""
 
 from .encodec import EnCodec
 

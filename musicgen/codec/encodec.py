@@ -33,7 +33,6 @@ class EnCodec(nn.Module):
 
     def __init__(self, config: CodecConfig, audio_channels: int) -> None:
         super().__init__()
-        (EncodecModel,) = imported("encodec.model", "EncodecModel")
         SEANetDecoder, SEANetEncoder = imported("encodec.modules", "SEANetDecoder", "SEANetEncoder")
         (ResidualVectorQuantizer,) = imported("encodec.quantization", "ResidualVectorQuantizer")
 
@@ -56,13 +55,10 @@ class EnCodec(nn.Module):
         }
         self.config = config
         self.audio_channels = audio_channels
-        self.model = EncodecModel(
+        self.model = _Networks(
             SEANetEncoder(**shared),
             SEANetDecoder(**shared, trim_right_ratio=config.trim_right_ratio),
             ResidualVectorQuantizer(dimension=config.dimension, n_q=config.num_codebooks, bins=config.card),
-            target_bandwidths=[],
-            sample_rate=config.sample_rate,
-            channels=config.channels,
         )
 
     @property
@@ -126,7 +122,7 @@ class EnCodec(nn.Module):
         batch, channels, samples = audio.shape
         # The codec is mono: every channel is an item of its own.
         flat = audio.reshape(batch * channels, 1, samples)
-        codes = self.model.encode(flat)[0][0] if whole else self._encode(flat, on_progress)
+        codes = self.model.encode(flat) if whole else self._encode(flat, on_progress)
         # [B, C, K / C, T] -> [B, K / C, C, T] -> [B, K, T]: left and right alternate.
         per_channel = codes.view(batch, channels, self.config.num_codebooks, codes.shape[-1])
         return per_channel.transpose(1, 2).reshape(batch, self.num_codebooks, codes.shape[-1])
@@ -142,9 +138,7 @@ class EnCodec(nn.Module):
         if lstm is not None:
             pieces = recurrent(lstm, Rolling(pieces).pieces(frames, _RECURRENT_FRAMES))
         states = windows(inner, Rolling(pieces), frames, _RECURRENT_FRAMES, reach(inner))
-        quantizer, rate = self.model.quantizer, self.frame_rate
-        codes = [quantizer.encode(piece, rate, self.model.bandwidth).transpose(0, 1) for piece in states]
-        return torch.cat(codes, dim=2)
+        return torch.cat([self.model.quantize(piece) for piece in states], dim=2)
 
     @torch.no_grad()
     @torch_defaults()
@@ -178,7 +172,7 @@ class EnCodec(nn.Module):
         flat = per_channel.reshape(batch * channels, self.config.num_codebooks, frames)
         samples = frames * self.config.hop_length
         samples = samples if num_samples is None else min(samples, num_samples)
-        audio = self.model.decode([(flat, None)]) if whole else self._decode(flat, samples, on_progress)
+        audio = self.model.decode(flat) if whole else self._decode(flat, samples, on_progress)
         return audio[..., :samples].to(torch.float32).view(batch, channels, -1)
 
     def _check_codes(self, codes: Tensor) -> None:
@@ -221,6 +215,31 @@ class EnCodec(nn.Module):
 
     def _device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+
+class _Networks(nn.Module):
+    """The networks of the `encodec` package, for any number of codes in a codebook.
+
+    The package's own `EncodecModel` counts in bits per second, so it takes powers of two alone.
+    """
+
+    def __init__(self, encoder: Any, decoder: Any, quantizer: Any) -> None:
+        super().__init__()
+        self.encoder, self.decoder, self.quantizer = encoder, decoder, quantizer
+
+    def quantize(self, states: Tensor) -> Tensor:
+        """States `[B, C, T]` -> codes `[B, K, T]`."""
+        codes: Tensor = self.quantizer.vq.encode(states, n_q=self.quantizer.n_q)
+        return codes.transpose(0, 1)
+
+    def encode(self, audio: Tensor) -> Tensor:
+        """Audio `[B, 1, L]` -> codes `[B, K, T]`, in one pass."""
+        return self.quantize(self.encoder(audio))
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes `[B, K, T]` -> audio `[B, 1, L]`, in one pass."""
+        audio: Tensor = self.decoder(self.quantizer.decode(codes.transpose(0, 1)))
+        return audio
 
 
 def _bytes(module: nn.Module) -> int:

@@ -62,7 +62,7 @@ class StyleLead:
 
 
 class StyleConditioner(nn.Module):
-    """The encoder of a style; the projection of its tokens belongs to the language model.
+    """Encodes the style of a recording; the projection of its tokens belongs to the language model.
 
     features: a :class:`Mert` or an :class:`EnCodec`, or None where it is missing; `missing` is
     then a sentence with the remedy.

@@ -57,7 +57,7 @@ def tokenizer_text(tokenizer: Any) -> dict[str, str]:
     """A tokenizer as text: a tokenizer.json under `tokenizer`, or a spiece.model in base64 under `spiece`."""
     if isinstance(tokenizer, SentencePieceTokenizer):
         return {"spiece": base64.b64encode(tokenizer.model.serialized_model_proto()).decode()}
-    # Padding and truncation are what the last call asked for, not a part of the tokenizer.
+    # Padding and truncation belong to the last call, not to the tokenizer.
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     return {"tokenizer": json.dumps({**state, "padding": None, "truncation": None}, ensure_ascii=False)}
 

@@ -1,4 +1,4 @@
-"""Adapter files (LoRA, Hu et al. 2021): where they lie, their tensors' names, and the rows of ours that they change.
+"""Adapter files (LoRA, Hu et al. 2021): where they are, the names of their tensors, the rows of ours that they change.
 
 Names are read in the dialects of PEFT, diffusers, kohya and loralib, for modules named as in transformers or as in
 audiocraft. The values of the tensors are checked in `apply.py`.
@@ -77,7 +77,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Settings:
-    """The scale from PEFT's adapter_config.json; without one, the tensors must state it."""
+    """The scale in PEFT's adapter_config.json; without one, the tensors must tell it."""
 
     alpha: float | None = None
     patterns: Mapping[str, float] = field(default_factory=dict)

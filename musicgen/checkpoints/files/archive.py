@@ -13,7 +13,7 @@ _LEGACY = (b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19", b"\x80\x02}", b"\x80\x0
 
 
 class RefusedError(ValueError):
-    """A file that is what it is, but is not taken; the message says why."""
+    """A whole file of a kind that is not read; the message says why."""
 
 
 def refuse_others(path: Path, start: bytes) -> None:

@@ -1,4 +1,4 @@
-"""PyTorch's own files (`.bin`, `.pt`, `.th`), read without running any code that they name.
+"""PyTorch's own files (`.bin`, `.pt`, `.th`), read without running anything that they name.
 
 A file of `torch.save` since 1.6 is a zip archive: a pickle, and beside it one uncompressed member
 per storage. A pickle is a program for a small machine with a stack. The machine here knows plain
@@ -39,12 +39,12 @@ _STORAGES = {
 
 
 def _shown(value: Any) -> str:
-    # Nested values may be long beyond measure when they are written out.
+    # A nested value may be long beyond measure when it is written out.
     return f"{value!r:.80}" if value is None or isinstance(value, str | int | float) else type(value).__name__
 
 
 class StandIn:
-    """A stand-in for a class or function that a pickle names, and for the result of calling it."""
+    """Stands for a class or function that a pickle names, and for the object that it would have made."""
 
     __slots__ = ("name", "state")
 
@@ -216,7 +216,7 @@ class _Machine:
         self.stack.append(self._made(maker, arguments))
 
     def _made(self, maker: Any, arguments: Any) -> Any:
-        """Return the result of a call, for the few names that make a model; else a stand-in."""
+        """Make the result of a call, for the few names that make a model; else a stand-in."""
         name = maker.name if isinstance(maker, StandIn) else "unnamed"
         if not isinstance(arguments, tuple):
             return StandIn(name)

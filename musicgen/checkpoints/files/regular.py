@@ -22,7 +22,7 @@ def is_there(path: Path) -> bool:
 
 
 def existing(path: Path) -> os.stat_result:
-    """Return the system's record of a file or folder; links are followed.
+    """The system's record of a file or folder, or of the target of links.
 
     Raises:
         FileNotFoundError: nothing is there, or a link leads nowhere.

@@ -1,4 +1,4 @@
-"""Settings of a checkpoint, read field by field: what is missing, mistyped or absurd raises an error that names it."""
+"""Settings of a checkpoint, read field by field: a missing, mistyped or absurd field raises an error that names it."""
 
 from __future__ import annotations
 

@@ -167,7 +167,7 @@ class StoredTensors:
     def check(self, wanted: Iterable[tuple[Recipe, Sequence[int]]], ignored: Iterable[str]) -> None:
         """Hold the stored tensors against all that is to be made of them, before memory is taken.
 
-        wanted: recipes and the shapes that they make. Raises ValueError as :func:`check_tensors`
+        wanted: recipes and the shapes of their parameters. Raises ValueError as :func:`check_tensors`
         does, and when tensors share so many bytes that they would take more memory than their files.
         """
         wanted = list(wanted)
@@ -224,7 +224,7 @@ def check_tensors(
     wanted: Iterable[tuple[Recipe, Sequence[int]]],
     ignored: Iterable[str],
 ) -> None:
-    """Hold stored names and shapes against recipes and the shapes that they make.
+    """Hold stored names and shapes against recipes and the shapes of the parameters that they make.
 
     Raises ValueError when a stored tensor is unknown or a wanted one is missing or of another
     shape, naming the first five of each.

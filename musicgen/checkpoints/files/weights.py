@@ -124,7 +124,7 @@ def _shards(index: Path) -> list[Path]:
 class SafetensorsFile:
     """A safetensors file whose header is read: its metadata, and where its tensors lie.
 
-    Raises FileNotFoundError and ValueError saying what is wrong with it.
+    Raises FileNotFoundError and ValueError that name its fault.
     """
 
     def __init__(self, path: Path) -> None:

@@ -53,7 +53,7 @@ class SolverFile:
 def read_solver_file(path: Path) -> SolverFile:
     """Open a file that audiocraft exported, or one that its trainer wrote, or the bare weights of a network.
 
-    Raises FileNotFoundError and ValueError naming the fault.
+    Raises FileNotFoundError and ValueError that name its fault.
     """
     contents = pickled.load(path)
     if not isinstance(contents, dict):

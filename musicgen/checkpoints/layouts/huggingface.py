@@ -33,7 +33,7 @@ def is_checkpoint(folder: Path) -> bool:
 
 
 def open_checkpoint(folder: Path) -> Checkpoint:
-    """Open a model folder. Raises FileNotFoundError and ValueError saying what is wrong with which file."""
+    """Open a model folder. Raises FileNotFoundError and ValueError that name the file and its fault."""
     read_config(folder)  # before the weights: its errors tell more than theirs
     stored = read_weights(folder, ("decoder.lm_heads.0.weight",))
     return checkpoint_of(folder, read_config(folder, stored.records), stored)

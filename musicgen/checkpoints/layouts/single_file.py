@@ -64,14 +64,14 @@ class Entry:
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Whether a path is a file that may be in this layout; its contents are checked when it is read."""
+    """Whether a path is a file that may be in this layout; its content is checked when it is read."""
     return path.suffix.lower() == SUFFIX and not path.is_dir()
 
 
 def open_checkpoint(path: Path, search: Sequence[Path] = ()) -> Checkpoint:
     """Open a file. A style model's MERT is looked for beside it and as :func:`find_mert` looks in `search`.
 
-    Raises ValueError naming the fault.
+    Raises ValueError that names its fault.
     """
     file = SafetensorsFile(path)
     metadata = _checked(file)
@@ -94,8 +94,8 @@ def _recipes(prefix: str, names: Iterable[str]) -> dict[str, Recipe]:
 
 
 def _is_stored(name: str) -> bool:
-    """Whether a parameter has a tensor: not the second name of T5's embedding, nor MERT's parameters, nor the state
-    that only training reads."""
+    """Whether a parameter has a tensor: not the second name of T5's embedding, nor the features of a style, nor
+    tensors that only training reads."""
     return name != EMBEDDING_AGAIN and not name.startswith(_HEARD_THROUGH) and not name.endswith(_TRAINING_STATE)
 
 
@@ -119,7 +119,7 @@ def read_config(path: Path, metadata: Mapping[str, str], stored: Collection[str]
 
 
 def read_tokenizer(path: Path, metadata: Mapping[str, str]) -> dict[str, str]:
-    """The tokenizer in the metadata of the file `path`, under the one of TOKENIZER_KEYS that names its kind."""
+    """The tokenizer in the metadata of the file `path`, under one of TOKENIZER_KEYS."""
     found = {key: metadata[_PREFIX + key] for key in TOKENIZER_KEYS if _PREFIX + key in metadata}
     if len(found) != 1:
         raise ValueError(f"{path} holds {len(found)} tokenizers instead of one; save the model again.")
@@ -184,7 +184,7 @@ def _restore_fields(kind: Any, value: Any, where: str) -> Any:
 
 
 def _check(config: ModelConfig, where: str, num_tensors: int) -> None:
-    """Check the numbers that must agree within a configuration."""
+    """Raise ValueError where the numbers of a configuration contradict each other."""
     lm, codec, text, style = config.lm, config.codec, config.text_encoder, config.style
     counts = [lm.num_layers, codec.lstm, codec.n_residual_layers, codec.num_codebooks, len(codec.ratios)]
     counts += [text["num_layers"]] + ([] if style is None else [style.num_layers])

@@ -66,10 +66,10 @@ def config_of_transformers(fields: Fields) -> CodecConfig:
     if fields.values.get("chunk_length_s"):
         raise ValueError(f"{fields.where}: chunk_length_s is not implemented; allowed is none.")
     sample_rate, card = fields.integer("sampling_rate"), fields.integer("codebook_size")
-    if card < 2 or card & (card - 1):
-        raise ValueError(f"{fields.where}: codebook_size is {card}; allowed is a power of two from 2 on.")
+    if card < 2:
+        raise ValueError(f"{fields.where}: codebook_size is {card}; allowed is a whole number from 2 on.")
     frame_rate = math.ceil(sample_rate / math.prod(ratios))
-    num_codebooks = min(1000 * bandwidths[-1] / (frame_rate * math.log2(card)), 1e6)
+    num_codebooks = min(1000 * bandwidths[-1] / (frame_rate * math.ceil(math.log2(card))), 1e6)
     return CodecConfig(
         sample_rate=sample_rate,
         channels=1,
@@ -161,8 +161,8 @@ def _name_in_transformers(name: str) -> str:
 def codec_part(
     stored: StoredTensors, prefix: str, *, renamed: bool, num_codebooks: int | None = None, ignore_rest: bool = False
 ) -> Part:
-    """The codec among some tensors, under a prefix. Needless are the state that only training reads,
-    codebooks from num_codebooks on and, with ignore_rest, all names that do not begin with the prefix."""
+    """The codec among some tensors, under a prefix. Not needed are tensors that only training reads, codebooks from
+    num_codebooks on and, with ignore_rest, all that does not begin with the prefix."""
 
     def needless(name: str) -> bool:
         if not name.startswith(prefix):

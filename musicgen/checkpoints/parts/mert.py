@@ -20,7 +20,7 @@ _CONFIG_FILE = "config.json"
 _RATE = 24000
 _NUMBERS = ("hidden_size", "num_attention_heads", "intermediate_size", "num_conv_pos_embeddings")
 _LISTS = ("conv_dim", "conv_kernel", "conv_stride")
-_MASK = "masked_spec_embed"  # training puts it in place of masked frames
+_MASK = "masked_spec_embed"  # in training it takes the place of hidden sound
 _MODULE = "hubert."
 _POSITIONS = "encoder.pos_conv_embed.conv."
 _OLD_NAMES = {"parametrizations.weight.original0": "weight_g", "parametrizations.weight.original1": "weight_v"}
@@ -29,8 +29,8 @@ _OLD_NAMES = {"parametrizations.weight.original0": "weight_g", "parametrizations
 def find_mert(width: int, beside: Path, search: Sequence[Path] = ()) -> MertFiles | None:
     """Find the MERT with states of `width` that a style model needs and does not contain, or None.
 
-    The search covers the folder `beside` and its folders, the places in `search` and their folders,
-    and the local Hugging Face cache. Nothing is fetched. Raises ValueError where one is
+    Looked for in the folder `beside` and the folders in it, in the places in `search` and in their
+    folders, and in the local Hugging Face cache. Nothing is fetched. Raises ValueError where one is
     found that cannot be read.
     """
     for place in (beside, *search):
@@ -42,7 +42,7 @@ def find_mert(width: int, beside: Path, search: Sequence[Path] = ()) -> MertFile
 
 
 def how_to_get(beside: Path) -> str:
-    """A sentence for people who have a style model in the folder `beside`, and no MERT."""
+    """The sentence for a user who has a style model in the folder `beside`, and no MERT."""
     return (
         f"the style model in {beside} hears through MERT-v1-95M, which is not on this computer; put config.json and "
         f"pytorch_model.bin (or model.safetensors) of the repository {REPOSITORY} (CC-BY-NC 4.0) into "
@@ -83,7 +83,7 @@ def _hubert_fields(fields: Fields) -> dict[str, Any]:
         "feat_extract_norm": fields.choice("feat_extract_norm", ("group", "layer")),
         "feat_extract_activation": fields.choice("feat_extract_activation", ("gelu",)),
         "hidden_act": fields.choice("hidden_act", ("gelu",)),
-        # For training only; without them the module has no mask.
+        # These belong to training; without them the module has no mask.
         "mask_time_prob": 0.0,
         "mask_feature_prob": 0.0,
         "layerdrop": 0.0,

@@ -1,4 +1,4 @@
-"""The places to search for the missing parts of a checkpoint: folders beside it, folders given, the local cache."""
+"""Where to look for parts that a checkpoint does not hold: folders beside it, folders given, the local cache."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MAX_LISTED, _MAX_LISTED_LENGTH = 4, 160
 
 
 def entries(place: Path) -> list[Path]:
-    """List a folder in the order of the names; nothing where it cannot be listed."""
+    """The entries of a folder, in the order of their names; none where it cannot be listed."""
     try:
         found = [path for path, _ in zip(place.iterdir(), range(_MAX_ENTRIES), strict=False)]
     except OSError:

@@ -20,7 +20,7 @@ def style_config(fields: Fields, stored: StoredTensors, codec_rate: int) -> Styl
     """The numbers of the style condition among the tensors of a language model's file.
 
     fields: its settings, `conditioners.self_wav.style`. codec_rate: samples per second of the model's
-    codec, whose codes are the features where MERT's states are not. Raises ValueError where one is
+    codec, whose codes are the features where MERT's states are not. Raises ValueError on a field that is
     missing, out of range or not implemented.
     """
     is_mert = fields.choice("model_name", ("mert", "encodec"), "mert") == "mert"

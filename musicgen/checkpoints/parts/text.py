@@ -18,10 +18,10 @@ _CONFIG_FILE = "config.json"
 TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
 # T5's embedding, one tensor under two names: files hold either or both.
 EMBEDDING, EMBEDDING_AGAIN = "shared.weight", "encoder.embed_tokens.weight"
-# The fields that shape a T5 encoder. Older files repeat every default of transformers, some no longer allowed.
+# Fields that shape a T5 encoder. Older files repeat every default of transformers beside these, some no longer allowed.
 _NUMBERS = ("vocab_size", "d_model", "d_kv", "d_ff", "num_heads", "relative_attention_num_buckets")
 _ACTIVATIONS = ("relu", "gelu", "gated-gelu", "gated-silu")
-# The tensors of T5's files beside the encoder.
+# Tensors that T5's files have beside the encoder.
 _DECODER = ("decoder.", "lm_head.")
 # Models that hold their T5, and the prefix of its names in them.
 _WHOLE_MODELS, _IN_MUSICGEN = ("musicgen", "musicgen_melody"), "text_encoder."
@@ -38,7 +38,7 @@ class TextFiles:
 
 
 def t5_fields(fields: Fields) -> dict[str, Any]:
-    """Return the fields that shape a T5 encoder from those of a transformers `T5Config`."""
+    """The fields that shape a T5 encoder, out of a transformers `T5Config`."""
     return {
         **{name: fields.integer(name) for name in _NUMBERS},
         "num_layers": fields.count("num_layers"),
@@ -115,7 +115,7 @@ def find_text_encoder(
     """The T5 that a language model names but does not hold.
 
     Looked for in this order: `given`, and then nowhere else; the folder `beside` and the folders in
-    it; the places in `search` and their folders; the local Hugging Face cache; the other models that lie
+    it; the places in `search` and their entries; the local Hugging Face cache; the other models that lie
     in these places or next to `beside`. Nothing is fetched.
     Raises FileNotFoundError that tells where to put it, ValueError if `given` does not fit.
     """

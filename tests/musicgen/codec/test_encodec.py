@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 
 from musicgen import load_model
 from musicgen.audio import downmix
+from musicgen.checkpoints.files.settings import Fields
+from musicgen.checkpoints.parts.codec import config_of_transformers
+from musicgen.codec import EnCodec
+from tests.conftest import golden_model
 
 
 @pytest.mark.parametrize(("samples", "frames"), [(1, 1), (416, 1), (640, 1), (641, 2), (31049, 49), (32000, 50)])
@@ -101,3 +107,49 @@ def test_what_is_no_sound_is_refused(audio, rate, words, model):
 def test_what_are_no_codes_is_refused(codes, words, model):
     with pytest.raises(ValueError, match=words):
         model("hf-text").decode(codes)
+
+
+def random_codec(seed=1, channels=1, **changes):
+    """A codec of any numbers with seeded random weights."""
+    codec = EnCodec(dataclasses.replace(golden_model("hf-text").config.codec, **changes), channels)
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in codec.model.state_dict().items():
+        if name.endswith("inited"):
+            tensor.fill_(1)
+        elif tensor.is_floating_point():
+            tensor.copy_(torch.randn(tensor.shape, generator=generator) * (1.0 if "embed" in name else 0.1))
+    return codec.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"card": 400},
+        {"card": 3, "num_codebooks": 1},
+        {"card": 1000, "num_codebooks": 20},
+        {"num_codebooks": 1, "sample_rate": 16000, "ratios": (8, 5, 4, 2)},
+        {"num_codebooks": 32, "sample_rate": 24000, "ratios": (8, 5, 4, 2), "n_residual_layers": 3},
+        {"card": 2048, "sample_rate": 48000, "ratios": (8, 5, 4, 2), "n_residual_layers": 2, "causal": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_codec_of_any_size_codes_sound_in_chunks_as_whole(changes, channels):
+    codec = random_codec(channels=channels, **changes)
+    sound = torch.randn(2, channels, 7 * codec.config.hop_length, generator=torch.Generator().manual_seed(2)) * 0.1
+    codes = codec.encode(sound, codec.sample_rate)
+    assert codes.shape == (2, codec.num_codebooks, 7) and int(codes.max()) < codec.config.card
+    assert torch.equal(codes, codec.encode(sound, codec.sample_rate, whole=True))
+    audio = codec.decode(codes)
+    assert audio.shape == sound.shape
+    torch.testing.assert_close(audio, codec.decode(codes, whole=True), atol=1e-5, rtol=1e-4)
+
+
+def test_codebooks_of_400_codes_are_counted_as_transformers_counts_them():
+    from transformers import EncodecConfig
+
+    table = EncodecConfig(
+        codebook_size=400, target_bandwidths=[1.8], sampling_rate=32000, upsampling_ratios=[8, 5, 4, 4]
+    )
+    fields = {**table.to_dict(), "normalize": False, "audio_channels": 1, "chunk_length_s": None}
+    assert config_of_transformers(Fields(fields, "config.json")).num_codebooks == table.num_quantizers == 4
