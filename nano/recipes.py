@@ -76,7 +76,9 @@ def _lm(dim: int, layers: int, heads: int, text: TextShape, *, card: int, melody
 TEXT_LENGTH = 40
 """Rows of the text in a melody model's prefix: the place of a code is then the same behind any caption."""
 _TEXT = TextShape()
-_PHASES = ((0.55, 150, 12), (0.8, 300, 6), (1.0, 500, 4))
+_PHASES = ((0.5, 300, 6), (0.8, 400, 5), (1.0, 500, 4))
+"""Clips in which most loops come back: with clips of 150 frames the heads that copy had nothing to copy, and the later
+frames of long clips were no easier than the first."""
 _ALL_PATTERNS = (
     ("delay", 0.5),
     ("parallel", 0.1),
@@ -104,7 +106,7 @@ NANO = Plan(
     },
     lm_recipes={
         "text": (
-            LMRecipe(steps=4000, phases=_PHASES, text_first=(1500, 48)),
+            LMRecipe(steps=6000, phases=_PHASES, text_first=(1500, 48)),
             # Long clips, and every pattern: windows of long pieces, and the sampler's choice, are like them.
             LMRecipe(
                 steps=8000,

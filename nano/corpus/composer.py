@@ -90,10 +90,10 @@ def _free(habits: Genre) -> Genre:
 
 
 def _draw_loop(rng: np.random.Generator, chords: int, beats: int) -> int:
-    """Bars of a loop of so many chords."""
+    """Bars of a loop of so many chords: short ones, which come back within the clips of a training."""
     if beats == 3:
         return 2 if chords == 2 else 4
-    return int(rng.choice((1, 2), p=(0.5, 0.5))) if chords == 2 else int(rng.choice((2, 4), p=(0.75, 0.25)))
+    return int(rng.choice((1, 2), p=(0.65, 0.35))) if chords == 2 else 2
 
 
 def compose(plan: SongPlan, num_frames: int, rng: np.random.Generator) -> dict[str, list[Note]]:

@@ -23,6 +23,8 @@ _CELLS = (
 _SLOW_CELLS = (((0, 12),), ((0, 12),), ((0, 6), (6, 6)), ())
 _MOVES = (-3, -2, -1, -1, 0, 1, 1, 2, 3)
 _CHORD_STEPS = (0, 2, 4)
+_LOWEST, _HIGHEST = 0, 7
+"""Steps of the scale that drawn melodies keep to: the octave above home. Real tunes have their own."""
 
 
 def loop_roots(plan: SongPlan, bars: int) -> Roots:
@@ -37,7 +39,7 @@ def draw_melody(plan: SongPlan, bars: int, rng: np.random.Generator) -> tuple[li
     """A melody over the plan's loop, and the chords: a phrase as long as the loop, and another that answers it."""
     roots = loop_roots(plan, bars)
     phrase, answer = _draw_phrase(plan, roots, rng), _draw_phrase(plan, roots, rng)
-    order = ((0,), (0, 0, 0, 1), (0, 1))[int(rng.choice(3, p=(0.35, 0.4, 0.25)))]
+    order = ((0,), (0, 0, 0, 1), (0, 1))[int(rng.choice(3, p=(0.55, 0.2, 0.25)))]
     length = 12 * plan.beats * plan.loop
     events = []
     for turn in range(-(-bars // plan.loop)):
@@ -59,7 +61,7 @@ def _draw_phrase(plan: SongPlan, roots: Roots, rng: np.random.Generator) -> list
         degree = next(root for start, length, root in reversed(roots) if start <= at)
         cell = kept[beat % 2] if rng.random() < 0.6 else cells[int(rng.integers(len(cells)))]
         for onset, length in cell or ((0, 24),) * (beat == 0):
-            step = min(max(step + int(rng.choice(_MOVES)), -2), 9)
+            step = min(max(step + int(rng.choice(_MOVES)), _LOWEST), _HIGHEST)
             if onset == 0 and beat % 2 == 0:
                 step = min(
                     range(-2, 10),
