@@ -19,8 +19,6 @@ APART = [path for folder in ("nano", "benchmarks", "dev") for path in sorted((RO
 PACKAGES = {"musicgen", "nodes", "nano", "benchmarks", "dev"}
 COMFYUI = {"comfy", "comfy_execution", "comfy_extras", "execution", "folder_paths", "server"}
 
-# How many places `python tests/english.py` may find; to be 0.
-ENGLISH_LEFT = 15
 # Heavy or fragile packages are imported where they are used, not when the library is.
 LAZY = {
     "transformers",
