@@ -129,6 +129,27 @@ class StyleConfig(TransformerConfig):
 
 
 @dataclass(frozen=True)
+class PatternConfig:
+    """The codebook pattern that a checkpoint was trained with, where its delays alone do not tell it.
+
+    Args:
+        kind: `delay`, `unroll`, `coarse_first` or `music_lm`, as audiocraft names them.
+        delays: one per codebook for `delay` and `unroll`, one per codebook after the first for `coarse_first`.
+        flattening: of `unroll`, the inner column of each codebook.
+        flatten_first: of `delay`, the frames at the start that are flattened.
+        empty_initial: of `delay`, the empty columns after column 0.
+        group_by: of `music_lm`, the codebooks in a group.
+    """
+
+    kind: str
+    delays: tuple[int, ...] = ()
+    flattening: tuple[int, ...] = ()
+    flatten_first: int = 0
+    empty_initial: int = 0
+    group_by: int = 2
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """All numbers of a checkpoint."""
 
@@ -148,7 +169,9 @@ class ModelConfig:
     extend_stride: float
     """Seconds from one window of a long piece to the next, unless the request names another number."""
     patterns: tuple[str, ...] = ()
-    """Codebook patterns that the checkpoint was trained on beside its delays, by their names."""
+    """Codebook patterns that the checkpoint was trained on beside its own, by their names."""
+    pattern: PatternConfig | None = None
+    """The pattern that the checkpoint was trained with; None is that of its delays."""
 
     @property
     def sample_rate(self) -> int:

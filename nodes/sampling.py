@@ -234,7 +234,7 @@ def _tell_of_long_prompt(model: ModelHandle, request: Request, node_id: str | No
 
 
 def _warn_of_foreign_pattern(model: ModelHandle, pattern: str | None, node_id: str | None) -> None:
-    own = trained_pattern_name(model.config.delays, model.config.audio_channels)
+    own = trained_pattern_name(model.config.delays, model.config.audio_channels, model.config.pattern)
     if pattern is not None and pattern not in (own, *model.config.patterns):
         trained = ", ".join([own or f"delays of {', '.join(map(str, model.config.delays))}", *model.config.patterns])
         progress.say(

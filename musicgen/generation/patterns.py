@@ -24,6 +24,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from ..config import PatternConfig
+
 Coord = tuple[int, int]
 """(frame t, codebook q)."""
 
@@ -323,12 +325,33 @@ def named_pattern(name: str | None, num_frames: int, delays: Sequence[int], num_
     raise ValueError(f"pattern is {name!r}; allowed are {', '.join(PATTERN_NAMES)}, or none for the checkpoint's own.")
 
 
-def trained_pattern_name(delays: Sequence[int], num_channels: int = 1) -> str | None:
-    """Return the name among `PATTERN_NAMES` whose pattern has these delays, or None.
+def trained_pattern(num_frames: int, delays: Sequence[int], config: PatternConfig | None = None) -> Pattern:
+    """Build the pattern that a checkpoint was trained with: that of its configuration, or else of its delays.
+
+    >>> trained_pattern(2, [0, 0], PatternConfig("coarse_first", (0,))) == coarse_first_pattern(2, 2)
+    True
+    """
+    if config is None:
+        return delay_pattern(num_frames, delays)
+    if config.kind == "unroll":
+        return flatten_pattern(num_frames, config.flattening, config.delays)
+    if config.kind == "coarse_first":
+        return coarse_first_pattern(num_frames, len(delays), delays=config.delays)
+    if config.kind == "music_lm":
+        return musiclm_pattern(num_frames, len(delays), config.group_by)
+    return delay_pattern(
+        num_frames, config.delays, flatten_first=config.flatten_first, empty_initial=config.empty_initial
+    )
+
+
+def trained_pattern_name(
+    delays: Sequence[int], num_channels: int = 1, config: PatternConfig | None = None
+) -> str | None:
+    """Return the name among `PATTERN_NAMES` of the pattern that a checkpoint was trained with, or None.
 
     >>> trained_pattern_name([0, 1, 2, 3])
     'delay'
     """
-    candidates = ("delay", "parallel", "partial_delay")
-    own = delay_pattern(1, delays).layout
-    return next((n for n in candidates if named_pattern(n, 1, delays, num_channels).layout == own), None)
+    frames = 3  # from which on all patterns differ
+    own = trained_pattern(frames, delays, config).layout
+    return next((n for n in PATTERN_NAMES if named_pattern(n, frames, delays, num_channels).layout == own), None)

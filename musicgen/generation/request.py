@@ -18,7 +18,7 @@ from ..config import ModelConfig
 from .guidance import Branches, plan_branches
 from .memory import memory_required
 from .params import GenerationParams
-from .patterns import Pattern, named_pattern
+from .patterns import Pattern, named_pattern, trained_pattern
 from .windows import Window, plan_windows
 
 
@@ -88,6 +88,8 @@ class Request:
 
     def pattern(self, config: ModelConfig, num_frames: int) -> Pattern:
         """Return the pattern of a window of num_frames."""
+        if self.params.pattern is None:
+            return trained_pattern(num_frames, config.delays, config.pattern)
         return named_pattern(self.params.pattern, num_frames, config.delays, config.audio_channels)
 
     def step_counts(self, config: ModelConfig) -> list[int]:

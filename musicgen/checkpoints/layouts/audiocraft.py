@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...config import RELEASED_STRIDE, ChromaConfig, LMConfig, ModelConfig, StyleConfig
+from ...config import RELEASED_STRIDE, ChromaConfig, LMConfig, ModelConfig, PatternConfig, StyleConfig
 from ..checkpoint import Checkpoint, Part
 from ..files.regular import is_there
 from ..files.settings import Fields, shown
@@ -33,6 +33,7 @@ _HEAD_DIM, _RELEASED_RATE, _RELEASED_SECONDS, _LONGEST_SECONDS = 64, 32000, 30, 
 _SOUND_TEXT_DIM = 1024  # of T5-large, which of the released models AudioGen alone has
 # AudioGen moves on by less of its window than music does: by two of its ten seconds.
 _SOUND_STRIDE = 0.2
+_MOST_COLUMNS = 1000
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -74,6 +75,7 @@ def open_checkpoint(
             f"{codec.where}, which has {codec.config.num_codebooks}; give the codec that it was trained on."
         )
     text = find_text_encoder(_text_encoder_name(root), lm.text_dim, folder, text_encoder_from, search)
+    delays, pattern = _pattern(root, lm.num_codebooks)
     config = ModelConfig(
         name=path.name if path.is_dir() else path.stem,
         lm=lm,
@@ -82,9 +84,10 @@ def open_checkpoint(
         chroma=chroma,
         style=style,
         audio_channels=channels,
-        delays=_delays(root, lm.num_codebooks),
+        delays=delays,
         window=_window(root),
         extend_stride=_window(root) * (_SOUND_STRIDE if root.values.get("solver") == "audiogen" else RELEASED_STRIDE),
+        pattern=pattern,
     )
     lm_tensors = lm_part(config, solver.stored)
     checkpoint = Checkpoint(solver.path, config, text.tokenizer, lm_tensors, text.part, codec.part, solver.settings)
@@ -165,16 +168,55 @@ def _audio_channels(root: Fields) -> int:
     return channels
 
 
-def _delays(root: Fields, num_codebooks: int) -> tuple[int, ...]:
-    pattern = root.part("codebooks_pattern")
-    if pattern.choice("modeling", ("delay", "parallel")) == "parallel":
-        return (0,) * num_codebooks
-    delay = pattern.part("delay")
-    for name in ("flatten_first", "empty_initial"):
-        delay.require(name, 0)
-    delays = delay.integers("delays", list(range(num_codebooks)), low=0, high=1000)
-    if len(delays) != num_codebooks or list(delays) != sorted(delays):
-        raise ValueError(f"{delay.where}: delays is {list(delays)}; allowed are {num_codebooks} that do not fall.")
+def _pattern(root: Fields, num_codebooks: int) -> tuple[tuple[int, ...], PatternConfig | None]:
+    """The delays of the codebooks, and the pattern where these alone do not tell it."""
+    patterns, none = root.part("codebooks_pattern"), (0,) * num_codebooks
+    kind = patterns.choice("modeling", ("delay", "parallel", "unroll", "coarse_first", "music_lm"))
+    if kind == "parallel":
+        return none, _early(patterns.part("parallel", {}), none)
+    fields = patterns.part(kind, {})
+    if kind == "delay":
+        delays = _rising(fields, "delays", list(range(num_codebooks)), num_codebooks)
+        return delays, _early(fields, delays)
+    if kind == "music_lm":
+        group_by = fields.integer("group_by", 2)
+        if num_codebooks % group_by:
+            raise ValueError(f"{fields.where}: group_by is {group_by}; allowed are divisors of {num_codebooks}.")
+        return none, PatternConfig(kind, group_by=group_by)
+    if kind == "coarse_first":
+        return none, PatternConfig(kind, _rising(fields, "delays", [0] * (num_codebooks - 1), num_codebooks - 1))
+    flattening = fields.integers("flattening", list(range(num_codebooks)), low=0, high=num_codebooks - 1)
+    delays = _rising(fields, "delays", [0] * num_codebooks, num_codebooks)
+    if len(flattening) != num_codebooks or len(set(zip(flattening, delays, strict=True))) != len(set(flattening)):
+        raise ValueError(
+            f"{fields.where}: flattening is {list(flattening)} with delays {list(delays)}; allowed are {num_codebooks} "
+            "columns, each with one delay."
+        )
+    return none, PatternConfig(kind, delays, flattening)
+
+
+def _early(fields: Fields, delays: tuple[int, ...]) -> PatternConfig | None:
+    """A pattern of delays that begins with flattened frames or with empty columns; None for a plain one."""
+    first, empty = (_column_count(fields, name) for name in ("flatten_first", "empty_initial"))
+    return PatternConfig("delay", delays, flatten_first=first, empty_initial=empty) if first or empty else None
+
+
+def _column_count(fields: Fields, name: str) -> int:
+    value = fields.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST_COLUMNS:
+        raise ValueError(
+            f"{fields.where}: {name} is {shown(value)}; allowed is a whole number from 0 to {_MOST_COLUMNS}."
+        )
+    return value
+
+
+def _rising(fields: Fields, name: str, default: list[int], count: int) -> tuple[int, ...]:
+    """A list of `count` delays that do not fall."""
+    if count == 0:
+        return ()
+    delays = fields.integers(name, default, low=0, high=_MOST_COLUMNS)
+    if len(delays) != count or list(delays) != sorted(delays):
+        raise ValueError(f"{fields.where}: {name} is {list(delays)}; allowed are {count} that do not fall.")
     return delays
 
 

@@ -25,7 +25,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import torch
 from torch import Tensor
 
-from ...config import CodecConfig, ModelConfig, StyleConfig
+from ...config import CodecConfig, ModelConfig, PatternConfig, StyleConfig
 from ..checkpoint import Checkpoint, Part
 from ..files.settings import MAX_WHOLE, Fields, is_number, shown
 from ..files.tensors import Recipe, StoredTensors
@@ -41,6 +41,7 @@ _PREFIX = "musicgen."
 _LM, _TEXT, _CODEC, _STYLE = "lm.", "text_encoder.", "codec.", "style."
 _HEARD_THROUGH = "features."  # of a style condition: a model of its own, or the codec once more
 _TRAINING_STATE = ("inited", "cluster_size", "embed_avg")
+_FROM_ZERO = ("flatten_first", "empty_initial")
 _LONGEST_SECONDS, _LARGEST_DELAY = 3600, 1000
 _DTYPES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
@@ -178,8 +179,9 @@ def _restore_fields(kind: Any, value: Any, where: str) -> Any:
         )
     restored = {name: _restore(hints[name], item, f"{where}.{name}") for name, item in value.items()}
     for name, item in restored.items():
-        if type(item) is int and not 1 <= item <= MAX_WHOLE:
-            raise ValueError(f"{where}.{name} is {shown(item)}; allowed is a whole number from 1 to {MAX_WHOLE}.")
+        low = 0 if name in _FROM_ZERO else 1
+        if type(item) is int and not low <= item <= MAX_WHOLE:
+            raise ValueError(f"{where}.{name} is {shown(item)}; allowed is a whole number from {low} to {MAX_WHOLE}.")
     return kind(**restored)
 
 
@@ -194,6 +196,8 @@ def _check(config: ModelConfig, where: str, num_tensors: int) -> None:
         "language model and codec have different codebooks": (lm.num_codebooks, lm.card)
         != (codec.num_codebooks * config.audio_channels, codec.card),
         "its delays do not fit its codebooks": len(config.delays) != lm.num_codebooks or not _are_delays(config.delays),
+        "its pattern does not fit its codebooks": config.pattern is not None
+        and not _is_pattern(config.pattern, lm.num_codebooks),
         f"its window is not above 0 and at most {_LONGEST_SECONDS} seconds": not 0 < config.window <= _LONGEST_SECONDS,
         f"a ratio of the codec is not from 1 to {MAX_WHOLE}": not codec.ratios
         or not all(1 <= ratio <= MAX_WHOLE for ratio in codec.ratios),
@@ -207,6 +211,18 @@ def _check(config: ModelConfig, where: str, num_tensors: int) -> None:
 
 def _are_delays(delays: Sequence[int]) -> bool:
     return all(0 <= delay <= _LARGEST_DELAY for delay in delays)
+
+
+def _is_pattern(pattern: PatternConfig, num_codebooks: int) -> bool:
+    """Whether the numbers of a pattern are those of its kind for so many codebooks."""
+    delays, places = pattern.delays, pattern.flattening
+    count = {"delay": num_codebooks, "unroll": num_codebooks, "coarse_first": num_codebooks - 1, "music_lm": 0}
+    fits = len(delays) == count.get(pattern.kind) and list(delays) == sorted(delays) and _are_delays(delays)
+    if pattern.kind == "unroll":
+        inside = len(places) == num_codebooks and all(0 <= place < num_codebooks for place in places)
+        return fits and inside and len(set(zip(places, delays, strict=True))) == len(set(places))
+    early = max(pattern.flatten_first, pattern.empty_initial) <= _LARGEST_DELAY
+    return fits and early and num_codebooks % pattern.group_by == 0 if pattern.kind == "music_lm" else fits and early
 
 
 def _is_style(style: StyleConfig, codec: CodecConfig) -> bool:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
 
-from musicgen import GenerationParams, load_model
+from musicgen import GenerationParams, load_model, save_checkpoint
 from musicgen.checkpoints.layouts import audiocraft
 from musicgen.checkpoints.layouts.audiocraft_file import SolverFile, read_solver_file
+from musicgen.generation.patterns import (
+    coarse_first_pattern,
+    delay_pattern,
+    flatten_pattern,
+    musiclm_pattern,
+    trained_pattern,
+    trained_pattern_name,
+)
+from musicgen.generation.request import Request
 from tests.conftest import GOLDEN, PROMPTS, golden_json
 from tests.musicgen.checkpoints.test_checkpoints import records, released_config
 
@@ -78,8 +88,9 @@ PARTS = ("lm", "text_encoder", "codec")
         ("conditioners.description.model", "clap", "conditioned by 'clap'; this pack implements t5"),
         ("conditioners.description.t5.finetune", True, "finetune is True"),
         ("conditioners.description.t5.normalize_text", True, "normalize_text is True"),
-        ("codebooks_pattern.modeling", "unroll", "modeling is 'unroll'"),
-        ("codebooks_pattern.delay.flatten_first", 1, "flatten_first is 1"),
+        ("codebooks_pattern.modeling", "spiral", "modeling is 'spiral'; this pack implements delay, parallel, unroll"),
+        ("codebooks_pattern.delay.flatten_first", -1, "flatten_first is -1; allowed is a whole number from 0 to 1000"),
+        ("codebooks_pattern.delay.empty_initial", -1, "empty_initial is -1; allowed is a whole number from 0 to 1000"),
         ("codebooks_pattern.delay.delays", [0, 1, 2], "allowed are 4"),
         ("interleave_stereo_codebooks.per_timestep", True, "per_timestep is True"),
         ("interleave_stereo_codebooks.use", True, "channels is 1"),
@@ -396,3 +407,83 @@ def test_a_folder_with_both_layouts_is_read_as_hugging_face_s(checkpoint_copy, m
         shutil.copy(CHECKPOINTS / "audiocraft-text" / file, folder)
     (folder / "model.safetensors").unlink()
     assert load_model(folder, text_encoder_from=CHECKPOINTS / "audiocraft-text" / T5).config.name == "hf-text"
+
+
+PATTERNS = {
+    "flatten": {"modeling": "unroll", "unroll": {"flattening": [0, 1, 2, 3], "delays": [0, 0, 0, 0]}},
+    "partial_flatten": {"modeling": "unroll", "unroll": {"flattening": [0, 1, 1, 1], "delays": [0, 0, 0, 0]}},
+    "coarse_first": {"modeling": "coarse_first", "coarse_first": {"delays": [0, 0, 0]}},
+    "musiclm": {"modeling": "music_lm", "music_lm": {"group_by": 2}},
+    "parallel": {"modeling": "parallel"},
+    "partial_delay": {"modeling": "delay", "delay": {"delays": [0, 1, 1, 1]}},
+}
+
+
+@pytest.mark.parametrize("name", PATTERNS)
+def test_a_model_trained_on_another_pattern_samples_by_it(name, checkpoint_copy, model, tmp_path):
+    folder, plain = checkpoint_copy("audiocraft-text"), model("audiocraft-text")
+    edit(folder, lambda _, settings: settings["codebooks_pattern"].update(PATTERNS[name]))
+    found = load_model(folder)
+    config = found.config
+    assert trained_pattern_name(config.delays, 1, config.pattern) == name
+    # In two windows, with a prompt from the first to the second.
+    params = GenerationParams(duration=0.4, use_sampling=False, window=0.3, extend_stride=0.2)
+    wanted = plain.generate(["calm"], replace(params, pattern=name))
+    assert torch.equal(found.generate(["calm"], params), wanted)
+    save_checkpoint(found, tmp_path / "one.safetensors")
+    assert torch.equal(load_model(tmp_path / "one.safetensors").generate(["calm"], params), wanted)
+    condition = plain.text_encoder.encode(["calm"])
+    own, by_name = (
+        Request(params=params, positive=[condition]),
+        Request(params=replace(params, pattern=name), positive=[condition]),
+    )
+    assert own.steps(config) == by_name.steps(plain.config) and own.bytes(config) == by_name.bytes(plain.config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "layout"),
+    [
+        ({"delay": {"flatten_first": 2}}, delay_pattern(5, [0, 1, 2, 3], flatten_first=2)),
+        ({"delay": {"empty_initial": 3}}, delay_pattern(5, [0, 1, 2, 3], empty_initial=3)),
+        (
+            {"modeling": "unroll", "unroll": {"flattening": [0, 1, 1, 1], "delays": [0, 3, 3, 3]}},
+            flatten_pattern(5, [0, 1, 1, 1], [0, 3, 3, 3]),
+        ),
+        (
+            {"modeling": "coarse_first", "coarse_first": {"delays": [0, 1, 2]}},
+            coarse_first_pattern(5, 4, delays=[0, 1, 2]),
+        ),
+        ({"modeling": "music_lm", "music_lm": {"group_by": 4}}, musiclm_pattern(5, 4, 4)),
+    ],
+)
+def test_the_numbers_of_a_pattern_are_those_of_the_settings(changes, layout, checkpoint_copy, tmp_path):
+    folder = checkpoint_copy("audiocraft-text")
+    edit(folder, lambda _, settings: settings["codebooks_pattern"].update(changes))
+    found = load_model(folder)
+    save_checkpoint(found, tmp_path / "one.safetensors")
+    for config in (found.config, load_model(tmp_path / "one.safetensors").config):
+        assert trained_pattern(5, config.delays, config.pattern) == layout
+    assert greedy(found).shape == (1, 4, 10)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"modeling": "music_lm", "music_lm": {"group_by": 3}}, "group_by is 3; allowed are divisors of 4"),
+        (
+            {"modeling": "coarse_first", "coarse_first": {"delays": [0, 1]}},
+            r"delays is \[0, 1\]; allowed are 3 that do",
+        ),
+        ({"modeling": "unroll", "unroll": {"flattening": [0, 1, 1]}}, r"flattening is \[0, 1, 1\] with delays"),
+        ({"modeling": "unroll", "unroll": {"flattening": [0, 1, 1, 9]}}, "allowed is a list of 1 to 512 whole numbers"),
+        (
+            {"modeling": "unroll", "unroll": {"flattening": [0, 1, 1, 1], "delays": [0, 1, 2, 2]}},
+            "allowed are 4 columns, each with one delay",
+        ),
+    ],
+)
+def test_numbers_that_make_no_pattern_are_refused(changes, words, checkpoint_copy):
+    folder = checkpoint_copy("audiocraft-text")
+    edit(folder, lambda _, settings: settings["codebooks_pattern"].update(changes))
+    with pytest.raises(ValueError, match=words):
+        load_model(folder)
