@@ -181,12 +181,13 @@ def fetch_release(release: Release, node_id: str | None) -> Path:
     def on_progress(progress: DownloadProgress) -> None:
         nonlocal shown
         check_interrupt()
+        text = f"{release.name}: {progress.file}"
         if progress.total:
             bar.update_absolute(progress.done, progress.total)
             text = f"{release.name}: {progress.done / 1e9:.2f} of {progress.total / 1e9:.2f} GB, {progress.file}"
-            if text != shown:
-                show(node_id, text)
-                shown = text
+        if progress.file and text != shown:
+            show(node_id, text)
+            shown = text
 
     places = {kind: list(map(Path, folder_paths.get_folder_paths(kind))) for kind, _ in release.companions}
     return fetch(release, _download_folder(), places, on_progress)
