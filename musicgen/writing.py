@@ -97,8 +97,8 @@ def remove_leftovers(folder: Path) -> None:
     sizes = [size for path in folder.glob(f"{_PREFIX}*{_SUFFIX}") if (size := _removed(path)) is not None]
     if sizes:
         logger.warning(
-            "Removed %d unfinished files (%.3g GB) in %s; the programs that wrote them ended before they were whole.",
-            len(sizes), sum(sizes) / 1e9, folder,
+            "Removed unfinished files in %s (%d, %.3g MB): the programs that wrote them ended before they were whole.",
+            folder, len(sizes), sum(sizes) / 1e6,
         )  # fmt: skip
 
 

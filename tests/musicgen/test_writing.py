@@ -122,7 +122,7 @@ def test_the_next_file_removes_those_of_killed_writers_and_says_so(tmp_path, wri
     assert len(names(tmp_path)) == 1
     write_file(tmp_path / "x", lambda file: file.write(b"1"))
     assert names(tmp_path) == ["x"]
-    assert f"Removed 1 unfinished files (5e-06 GB) in {tmp_path}" in caplog.text
+    assert f"Removed unfinished files in {tmp_path} (1, 0.005 MB)" in caplog.text
 
 
 def test_the_file_of_a_writer_that_runs_stays(tmp_path, writer):
