@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from comfy_api.latest import io
 
 from ..musicgen.checkpoints.discovery import is_model_folder
 from ..musicgen.checkpoints.loading import Components, load_components
-from ..musicgen.hub.releases import find_release
+from ..musicgen.hub.releases import find_release, named_release
 from ..musicgen.lora.apply import read_lora
 from .host import folders, patchers, progress
 from .sockets import (
@@ -108,12 +109,7 @@ class MusicGenLoader(io.ComfyNode):
     @classmethod
     def execute(cls, model: str, dtype: str) -> io.NodeOutput:
         name, path = _fetched(model, cls.hidden.unique_id)
-        parts = load_components(
-            path,
-            dtype=patchers.lm_dtype(dtype, cls.hidden.unique_id),
-            operations=patchers.lm_operations(),
-            search=folders.search_folders(),
-        )
+        parts = _loaded(name, path, patchers.lm_dtype(dtype, cls.hidden.unique_id))
         codec = parts.codec.fingerprint
         return io.NodeOutput(
             ModelHandle(patchers.wrap_lm(parts.lm), parts.config, codec, name, _style_handle(parts)),
@@ -129,6 +125,19 @@ def _fetched(choice: str, node_id: str | None) -> tuple[str, Path]:
     if release is not None and not is_model_folder(path):
         folders.fetch_release(release, node_id)
     return name, path
+
+
+def _loaded(name: str, path: Path, dtype: torch.dtype | None) -> Components:
+    """The parts of a model; a release that is here and damaged offers its download."""
+    try:
+        return load_components(path, dtype=dtype, operations=patchers.lm_operations(), search=folders.search_folders())
+    except ValueError as error:
+        release = named_release(name)
+        if release is None:
+            raise
+        raise ValueError(
+            f"{error} To download {release.repo} again, move {path} away, press R and choose {release.label!r}."
+        ) from error
 
 
 def _style_handle(parts: Components) -> StyleHandle | None:

@@ -61,13 +61,13 @@ class MusicGenSaveCheckpoint(io.ComfyNode):
         cls, model: ModelHandle, text_encoder: TextEncoderHandle, codec: CodecHandle, filename_prefix: str, dtype: str
     ) -> io.NodeOutput:
         check_parts(model, text_encoder, codec)
-        path = folders.new_checkpoint_path(filename_prefix)
+        target = folders.new_checkpoint(filename_prefix)
         handles: list[Any] = [model, text_encoder, codec, *([] if model.style is None else [model.style])]
         parts = [handle.patcher for handle in handles]
         patchers.load_for_saving(parts)
         components = Components(model.config, *(patcher.model for patcher in parts))
         kind = components.lm.dtype if dtype == AS_LOADED else patchers.DTYPES[dtype]
-        save_checkpoint(components, path, kind, weights=_weights(parts), on_bytes=progress.PartReporter())
+        path = save_checkpoint(components, target, kind, weights=_weights(parts), on_bytes=progress.PartReporter())
         progress.show(cls.hidden.unique_id, f"saved {path.name}; MusicGen Loader: {folders.model_name(path)}")
         return io.NodeOutput()
 

@@ -45,6 +45,10 @@ class Hub(ThreadingHTTPServer):
         self.damage: str | None = None  # file whose last byte is wrong
         self.lengthen: str | None = None  # file that is longer than stated
         self.sizes: dict[str, int] = {}  # file -> size stated instead of its own
+        self.bare = False  # the list states neither sizes nor hashes
+        self.no_ranges = False  # ranges are answered with 416
+        self.pages: str | None = None  # pattern of a path that is answered with a web page
+        self.busy: list[str] = []  # the Retry-After of the next answers, which are 429
         self.ranges = True
         self.requests.clear()
         self.tokens.clear()
@@ -102,6 +106,10 @@ class _Handler(BaseHTTPRequestHandler):
         status = next((code for form, code in self.server.refuse.items() if re.search(form, path)), None)
         if status is not None:
             return self._send(status, b'{"error": "refused"}', {})
+        if self.server.busy:
+            return self._send(429, b"", {"Retry-After": self.server.busy.pop(0)})
+        if self.server.pages and re.search(self.server.pages, path):
+            return self._send(200, b"<html>Please log in.</html>", {"Content-Type": "text/html; charset=utf-8"})
         if match := re.fullmatch(r"/api/models/([^/]+/[^/]+?)(/revision/\w+)?", path):
             return self._list(match[1])
         match = re.fullmatch(r"(/cdn)?/([^/]+/[^/]+)/resolve/(\w+)/(.+)", path)
@@ -113,9 +121,18 @@ class _Handler(BaseHTTPRequestHandler):
     def _list(self, repo: str) -> None:
         if repo not in self.server.repositories:
             return self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
-        siblings = [{"rfilename": name} for name in self.server.repositories[repo]]
+        siblings = [self._listed(name, data) for name, data in self.server.repositories[repo].items()]
         answer = {"id": repo, "sha": COMMIT, "siblings": siblings, "private": False, "tags": [], "downloads": 0}
         self._send(200, json.dumps(answer).encode(), {"Content-Type": "application/json"})
+
+    def _listed(self, name: str, data: bytes) -> dict[str, object]:
+        """A file in the list, as the parameter `blobs=true` asks for it."""
+        if self.server.bare:
+            return {"rfilename": name}
+        size = self.server.sizes.get(name, len(data))
+        large = {"sha256": hashlib.sha256(data).hexdigest(), "size": size, "pointerSize": 130}
+        git = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+        return {"rfilename": name, "size": size, "blobId": git} | ({"lfs": large} if _is_large(name) else {})
 
     def _file(self, path: str, name: str, data: bytes, body: bool, large: bool) -> None:
         size = self.server.sizes.get(name, len(data))
@@ -128,6 +145,8 @@ class _Handler(BaseHTTPRequestHandler):
             data = data[:-1] + bytes([data[-1] ^ 1])
         if name == self.server.lengthen:
             data += b"more"
+        if self.headers.get("Range") and self.server.no_ranges:
+            return self._send(416, b"", {"Content-Range": f"bytes */{len(data)}"})
         status, headers = 200, {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT}
         if (asked := self.headers.get("Range")) and self.server.ranges:
             start = int(asked.removeprefix("bytes=").rstrip("-"))

@@ -15,6 +15,7 @@ from ..conditioning.text import TextEncoder
 from ..conditioning.tokenizer import tokenizer_text
 from ..config import ModelConfig
 from ..lm.language_model import LMModel
+from ..writing import Numbered
 from .layouts import single_file
 from .loading import LM_DTYPES
 
@@ -50,20 +51,20 @@ class ModelParts(Protocol):
 
 def save_checkpoint(
     model: ModelParts,
-    path: str | Path,
+    path: str | Path | Numbered,
     dtype: torch.dtype = torch.float32,
     *,
     weights: Mapping[str, Mapping[str, Tensor]] | None = None,
     on_bytes: Callable[[int, int], None] | None = None,
-) -> None:
-    """Write a model to `path` as one `.safetensors` file, which replaces one that is there.
+) -> Path:
+    """Write a model as one `.safetensors` file, whole or not at all, and return its path.
 
     Where dtype is the model's own, loading gives back the same bits. A second copy of the model is never held.
     MERT, the feature model of some style models, is not written.
 
     Args:
         model: the parts of a model, such as a loaded `MusicGen`.
-        path: the file to write.
+        path: the file to write, in place of one that is there; or a numbered name, whose first free number is taken.
         dtype: of the language model. The text encoder keeps its own, codec and style condition are float32.
         weights: state dicts under `lm`, `text_encoder`, `codec` and `style` to write in place of the modules' own,
             with the same names and shapes.
@@ -72,7 +73,8 @@ def save_checkpoint(
     Raises:
         ValueError: on another dtype or suffix, and when the file cannot be written.
     """
-    path = Path(path)
+    target = path if isinstance(path, Numbered) else Path(path)
+    path = target.path(target.first) if isinstance(target, Numbered) else target
     if dtype not in LM_DTYPES:
         raise ValueError(f"dtype is {dtype}; allowed are float32, bfloat16 and float16.")
     if path.suffix.lower() != single_file.SUFFIX:
@@ -83,7 +85,7 @@ def save_checkpoint(
     parts = {part: (weights or {}).get(part) or module.state_dict() for part, module in own.items()}
     tensors = single_file.entries(**parts, dtype=dtype)
     try:
-        single_file.write(path, model.config, tokenizer_text(model.text_encoder.tokenizer), tensors, on_bytes)
+        return single_file.write(target, model.config, tokenizer_text(model.text_encoder.tokenizer), tensors, on_bytes)
     except OSError as error:
         size = sum(entry.nbytes for entry in tensors) / 1e9
         raise ValueError(

@@ -8,6 +8,7 @@ model is there as a whole or not at all, and the next attempt goes on from the f
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -107,7 +108,7 @@ class _Run:
     total: int = 0
 
     def progress(self) -> DownloadProgress:
-        return DownloadProgress(self.transfer.finished + self.transfer.current, self.total, self.transfer.file)
+        return DownloadProgress(self.transfer.finished + self.transfer.current, self.total, self.transfer.state)
 
     def work(self) -> None:
         try:
@@ -159,21 +160,28 @@ class _Run:
 
 
 def _plan(repo: str, target: Path, folder: str = "") -> _Plan:
-    """Ask the hub for the files of a repository that make a model, all of one revision."""
-    from huggingface_hub import HfApi, constants, get_hf_file_metadata, hf_hub_url
+    """Ask the hub for the files of a repository that make a model, all of one revision, with their sizes and hashes."""
+    from huggingface_hub import HfApi, constants, hf_hub_url
 
-    timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
-    info = HfApi().model_info(repo, timeout=timeout)
-    names = select_files([sibling.rfilename for sibling in info.siblings or []])
+    try:
+        info = HfApi().model_info(repo, files_metadata=True, timeout=constants.HF_HUB_DOWNLOAD_TIMEOUT)
+    except (ValueError, KeyError, TypeError) as error:
+        raise RefusedError(
+            f"{constants.ENDPOINT} answers with something else than its list of files, such as the page of a network "
+            "that wants a login or of a filter; open the address in a browser, and run it again"
+        ) from error
+    listed = {sibling.rfilename: sibling for sibling in info.siblings or []}
+    names = select_files(listed)
     if not names:
         raise RefusedError(f"{repo} holds no whole model in a layout that is known here")
     files = []
     for name in names:
-        url = hf_hub_url(repo, name, revision=info.sha)
-        stated = get_hf_file_metadata(url, timeout=timeout)
-        if stated.size is None:
-            raise RefusedError(f"the hub states no size of {name}")
-        files.append(RemoteFile(url, folder + name, stated.size, stated.etag or ""))
+        large = listed[name].lfs
+        size = listed[name].size if large is None else large["size"]
+        stated = str(listed[name].blob_id if large is None else large["sha256"])
+        if size is None or not re.fullmatch("[0-9a-f]{40}([0-9a-f]{24})?", stated):
+            raise RefusedError(f"the list of the hub states no size and hash of {name}")
+        files.append(RemoteFile(hf_hub_url(repo, name, revision=info.sha), folder + name, size, stated))
     if any(file.place == "compression_state_dict.bin" and file.size < _POINTER_BYTES for file in files):
         name = _CODEC.rpartition("/")[2]
         files += _plan(_CODEC, target, f"{name}/").files

@@ -7,7 +7,6 @@ uninterrupted one.
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from pathlib import Path
@@ -15,6 +14,8 @@ from typing import Any, TextIO
 
 import numpy as np
 import torch
+
+from ..writing import write_file
 
 
 def step_rng(seed: int, step: int, stream: int = 0) -> np.random.Generator:
@@ -28,17 +29,9 @@ def step_torch_rng(seed: int, step: int) -> torch.Generator:
 
 
 def write_atomically(path: Path, write: Any) -> None:
-    """Call `write(file)` with a new file beside `path`, and rename it to `path` once it is on the disk."""
+    """Write a file whole or not at all, and its folder where it is missing; see :func:`write_file`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    write_file(path, write)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

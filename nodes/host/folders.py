@@ -18,6 +18,7 @@ import yaml
 from ...musicgen.checkpoints.discovery import find_models, is_model_folder
 from ...musicgen.hub.download import DownloadProgress, fetch
 from ...musicgen.hub.releases import RELEASES, Release, find_release, named_release
+from ...musicgen.writing import Numbered
 from .progress import check_interrupt, show
 
 FOLDER = "musicgen"
@@ -180,19 +181,20 @@ def fetch_release(release: Release, node_id: str | None) -> Path:
     def on_progress(progress: DownloadProgress) -> None:
         nonlocal shown
         check_interrupt()
+        text = f"{release.name}: {progress.file}"
         if progress.total:
             bar.update_absolute(progress.done, progress.total)
             text = f"{release.name}: {progress.done / 1e9:.2f} of {progress.total / 1e9:.2f} GB, {progress.file}"
-            if text != shown:
-                show(node_id, text)
-                shown = text
+        if progress.file and text != shown:
+            show(node_id, text)
+            shown = text
 
     places = {kind: list(map(Path, folder_paths.get_folder_paths(kind))) for kind, _ in release.companions}
     return fetch(release, _download_folder(), places, on_progress)
 
 
-def new_checkpoint_path(prefix: str) -> Path:
-    """Where to save a model: a prefix, with core's placeholders and sub-folders, below the output folder, numbered."""
+def new_checkpoint(prefix: str) -> Numbered:
+    """The numbered name for a saved model: a prefix, with core's placeholders and sub-folders, in the output folder."""
     prefix = prefix.replace("\\", "/")
     if not prefix.rpartition("/")[2] or prefix.rpartition("/")[2].startswith("."):
         raise ValueError(f"filename_prefix is {prefix!r}; allowed are names that begin neither with nothing nor a dot.")
@@ -200,4 +202,4 @@ def new_checkpoint_path(prefix: str) -> Path:
     if not folder_paths.is_within_directory(root, os.path.join(root, os.path.dirname(prefix))):
         raise ValueError(f"filename_prefix is {prefix!r}; allowed are places inside of ComfyUI's output folder.")
     folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, root)
-    return Path(folder, f"{name}_{counter:05}_.safetensors")
+    return Numbered(Path(folder), f"{name}_", "_.safetensors", counter)

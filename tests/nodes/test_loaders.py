@@ -245,6 +245,17 @@ def test_a_damaged_checkpoint_gives_one_sentence_that_names_the_place(run, broke
     assert "\n" not in str(refused.value)
 
 
+def test_a_release_that_turns_out_to_be_no_model_offers_its_download(run, models_folder):
+    folder = models_folder / "musicgen-small"
+    shutil.copytree(CHECKPOINTS / "hf-text", folder)
+    try:
+        (folder / "model.safetensors").write_bytes(b"<html>Please log in.</html>")
+        with pytest.raises(ValueError, match="To download facebook/musicgen-small again, move .*musicgen-small away"):
+            run("Loader", model="musicgen-small", dtype="auto")
+    finally:
+        shutil.rmtree(folder)
+
+
 def test_a_model_loads_where_the_hosts_layers_start_without_weights(run, comfy, monkeypatch):
     """With dynamic VRAM, the default on NVIDIA, the host's layers hold None until they are filled."""
     monkeypatch.setattr(comfy.memory, "aimdo_enabled", True)

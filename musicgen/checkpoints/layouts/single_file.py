@@ -14,18 +14,18 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import struct
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, BinaryIO, Union, get_args, get_origin, get_type_hints
 
 import torch
 from torch import Tensor
 
 from ...config import CodecConfig, ModelConfig, PatternConfig, StyleConfig
+from ...writing import Numbered, write_file
 from ..checkpoint import Checkpoint, Part
 from ..files.settings import MAX_WHOLE, Fields, is_number, shown
 from ..files.tensors import Recipe, StoredTensors
@@ -260,13 +260,13 @@ def entries(
 
 
 def write(
-    path: Path,
+    target: Path | Numbered,
     config: ModelConfig,
     tokenizer: Mapping[str, str],
     tensors: Sequence[Entry],
     on_bytes: Callable[[int, int], None] | None = None,
-) -> None:
-    """Write a checkpoint, tensor by tensor, to a temporary file beside `path` that then takes its name.
+) -> Path:
+    """Write a checkpoint, tensor by tensor, as a whole or not at all; return its path. See :func:`write_file`.
 
     tokenizer: one of TOKENIZER_KEYS and its text. on_bytes: called before each tensor with the bytes
     written and those to write; an exception from it cancels and leaves nothing behind, as does OSError.
@@ -274,22 +274,18 @@ def write(
     ordered = sorted(tensors, key=lambda entry: (-entry.dtype.itemsize, entry.name))
     metadata = {"format": "pt", f"{_PREFIX}format": VERSION, f"{_PREFIX}config": json.dumps(dataclasses.asdict(config))}
     header = _header(ordered, metadata | {_PREFIX + key: text for key, text in tokenizer.items()})
-    total, done = sum(entry.nbytes for entry in ordered), 0
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(struct.pack("<Q", len(header)) + header)
-            for entry in ordered:
-                if on_bytes is not None:
-                    on_bytes(done, total)
-                file.write(_bytes(entry))
-                done += entry.nbytes
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    total = sum(entry.nbytes for entry in ordered)
+
+    def write_all(file: BinaryIO) -> None:
+        file.write(struct.pack("<Q", len(header)) + header)
+        done = 0
+        for entry in ordered:
+            if on_bytes is not None:
+                on_bytes(done, total)
+            file.write(_bytes(entry))
+            done += entry.nbytes
+
+    return write_file(target, write_all)
 
 
 def _header(tensors: Sequence[Entry], metadata: Mapping[str, str]) -> bytes:

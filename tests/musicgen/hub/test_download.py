@@ -36,9 +36,10 @@ from pathlib import Path
 from musicgen.hub import download, releases
 
 def fetch(repo, root, stop, limit):
-    seen = []
+    seen, said = [], []
     def on_progress(progress):
         seen.append((progress.done, progress.total))
+        said.append(progress.file)
         if stop and progress.done >= stop:
             raise KeyboardInterrupt
     release = next(r for r in releases.RELEASES if r.repo == repo)
@@ -47,7 +48,7 @@ def fetch(repo, root, stop, limit):
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit or hard, hard))
     try:
         path = download.fetch(release, Path(root, "musicgen"), places, on_progress)
-        return {"path": str(path), "seen": seen}
+        return {"path": str(path), "seen": seen, "said": said}
     except FileNotFoundError as error:
         return {"error": str(error)}
     except KeyboardInterrupt:
@@ -266,6 +267,83 @@ def test_what_the_hub_refuses_is_told_with_the_way_by_hand(bench, place, status,
     error = bench.fail(words, "config.json", "tokenizer.json", "model.safetensors")
     if place == "/cdn/":
         assert "put config.json, tokenizer_config.json, tokenizer.json, model.safetensors of" in error
+
+
+class TestAPageInsteadOfAFile:
+    """A hotel's network, a filter or a mirror answers 200 with HTML: nothing of it is kept, and later all is well."""
+
+    @pytest.mark.parametrize(
+        ("place", "words"),
+        [
+            ("/cdn/", "a web page (text/html) came in place of model.safetensors"),
+            ("config.json", "a web page (text/html) came in place of config.json"),
+            ("/api/", "something else than its list of files"),
+        ],
+    )
+    def test_it_is_refused_in_words_and_nothing_of_it_is_kept(self, bench, place, words):
+        for _ in range(2):
+            bench.hub.pages = place
+            bench.fail(words, "log")
+            assert bench.partial_bytes() == 0
+        bench.hub.mend()
+        bench.fetch()
+        bench.assert_whole()
+
+    def test_it_leaves_the_bytes_that_were_there(self, bench):
+        bench.hub.cuts = [400_000, *[0] * 20]
+        bench.fail("connection failed")
+        kept = bench.partial_bytes()
+        bench.hub.mend()
+        bench.hub.pages = "/cdn/"
+        bench.fail("web page")
+        assert bench.partial_bytes() == kept
+        bench.hub.mend()
+        bench.fetch()
+        bench.assert_whole()
+        assert bench.hub.resumed() == [f"bytes={kept}-"]
+
+
+def test_a_beginning_that_proves_wrong_is_fetched_once_more_from_the_start_in_the_same_run(bench):
+    bench.hub.cuts = [400_000, *[0] * 20]
+    bench.fail("connection failed")
+    (part,) = bench.models.glob(".downloads/*/*.part")
+    part.write_bytes(b"<html>" + part.read_bytes()[6:])
+    bench.hub.mend()
+    bench.fetch()
+    bench.assert_whole()
+
+
+def test_an_answer_of_another_length_is_refused_before_a_byte_is_kept(bench):
+    bench.hub.repositories[SMALL]["model.safetensors"] += b"more"
+    bench.hub.sizes = {"model.safetensors": 10_000_000}
+    bench.fail("model.safetensors is shorter than the 10000000 bytes that the hub states")
+    assert bench.partial_bytes() == 0
+
+
+def test_a_list_without_hashes_is_refused(bench):
+    bench.hub.bare = True
+    bench.fail("states no size and hash of config.json")
+
+
+def test_where_the_hub_asks_to_wait_the_download_waits_and_says_so(bench):
+    bench.hub.busy = ["1", "1"]
+    result = bench.fetch()
+    assert any("the hub asks to wait 1 s" in text for text in result.said)
+    bench.assert_whole()
+
+
+def test_where_the_hub_asks_to_wait_for_long_the_user_is_told(bench):
+    bench.hub.busy = ["3600"]
+    bench.fail("the hub answers 429, too many requests; run it again in 3600 s")
+
+
+def test_a_range_that_the_hub_cannot_satisfy_is_asked_from_the_start(bench):
+    bench.hub.cuts = [400_000, *[0] * 20]
+    bench.fail("connection failed")
+    bench.hub.mend()
+    bench.hub.no_ranges = True
+    bench.fetch()
+    bench.assert_whole()
 
 
 def test_offline_mode_asks_nobody(bench, children):
