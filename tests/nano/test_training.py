@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -282,6 +283,21 @@ def test_an_exported_model_is_loaded_and_makes_the_codes_that_transformers_makes
 def test_the_exported_melody_model_says_how_it_hears(work):
     m = load_model(work / "models" / "musicgen-nano-melody")
     assert (m.config.chroma.sample_rate, m.config.chroma.n_fft, m.config.chroma.hop_length) == (16000, 4096, 1031)
+
+
+def test_a_model_s_file_names_the_patterns_it_knows_and_the_room_of_its_text(work, tmp_path):
+    assert load_model(work / "models" / "musicgen-nano").config.patterns == ()
+    folder = shutil.copytree(work / "models" / "musicgen-nano-melody", tmp_path / "melody")
+    stored = json.loads((folder / "config.json").read_text())
+    assert load_model(folder).config.lm.text_length == stored["text_length"] == recipes.TEXT_LENGTH
+    (folder / "config.json").write_text(json.dumps({**stored, "codebook_patterns": ["parallel", "flatten"]}))
+    assert load_model(folder).config.patterns == ("parallel", "flatten")
+    (folder / "config.json").write_text(json.dumps({**stored, "codebook_patterns": "flatten"}))
+    with pytest.raises(ValueError, match="codebook_patterns is 'flatten'; allowed is a list of names"):
+        load_model(folder)
+    (folder / "config.json").write_text(json.dumps({**stored, "text_length": 0}))
+    with pytest.raises(ValueError, match="text_length is 0"):
+        load_model(folder)
 
 
 def test_training_sees_the_conditions_as_inference_does(work, shop):

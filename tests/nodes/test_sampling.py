@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -180,6 +181,18 @@ def test_another_pattern_works_and_says_so_plainly(encode, sample, said, caplog,
     ((text, node_id),) = said
     assert node_id == "7" and text in caplog.messages
     assert f"Pattern {pattern}: the model tiny/{name} was not trained on it but on delay" in text
+
+
+def test_a_pattern_that_the_model_was_trained_on_needs_no_word(encode, run, load, said):
+    handle = load("text").model
+    model = replace(handle, config=replace(handle.config, patterns=("flatten",)))
+    widgets = {"seed": 1, "cfg_coef": 3.0, "temperature": 1.0, "top_k": 250, "top_p": 0.0}
+    for pattern in ("flatten", "parallel"):
+        run(
+            "SampleTokens", model=model, positive=encode("jazz"), duration=0.5, batch_size=1, pattern=pattern, **widgets
+        )
+    ((text, _),) = said
+    assert "Pattern parallel" in text and "was not trained on it but on delay, flatten" in text
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
