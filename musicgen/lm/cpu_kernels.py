@@ -20,13 +20,17 @@ from .machine_code import LANES, SIZES, SPAN, Code, Value
 
 SYMBOL = "musicgen_step"
 _SPINS = 2000
-_ROWS_AT_ONCE = (4, 2, 1)
-_OUTPUTS_AT_ONCE = (2, 1)
+_MANY_ROWS = 4
 
 
-def step_module() -> Any:
-    """The module of LLVM that holds the step, under the name SYMBOL."""
-    return _Step(ir.Module("musicgen")).module
+def step_module(tile: int) -> Any:
+    """The module of LLVM that holds the step, under the name SYMBOL.
+
+    Args:
+        tile: how many outputs of how many rows a product sums side by side, each in 16 lanes. Results do not
+            depend on it.
+    """
+    return _Step(ir.Module("musicgen"), tile).module
 
 
 def _larger(a: Value, b: Value) -> Value:
@@ -36,8 +40,8 @@ def _larger(a: Value, b: Value) -> Value:
 class _Step:
     """Writes the functions into a module, those that are called before those that call them."""
 
-    def __init__(self, module: Any) -> None:
-        self.module = module
+    def __init__(self, module: Any, tile: int) -> None:
+        self.module, self.tile = module, tile
         self.meet = self._write("meet", self._meet)
         self.products = [self._write(f"product_{kind}", partial(self._product, kind=kind)) for kind in at.KINDS]
         self.multiply = self._write("multiply", self._multiply)
@@ -91,29 +95,31 @@ class _Step:
         """
         size = SIZES[kind]
 
-        def put(place: Value, output: Value, number: Value) -> None:
+        def put(row: Value, output: Value, number: Value) -> None:
             if kind == "int8":
                 number = number * code.read(scales + output * 4, lanes=False)
+            place = target + (width * row + output) * 4
             old = add.differs(0).then(code.read(place, lanes=False), code.single(0.0))
             code.write(place, number + old)
 
-        def some_outputs(output: Value, count: int) -> None:
-            matrix = [weights + columns * (output + i) * size for i in range(count)]
+        def some_outputs(output: Value, outputs: int) -> None:
+            matrix = [weights + columns * (output + i) * size for i in range(outputs)]
 
-            def some_rows(row: Value, number: int) -> None:
-                inputs = [source + columns * (row + j) * 4 for j in range(number)]
-                sums = _products(code, kind, matrix, inputs, columns)
-                for j in range(number):
-                    for i in range(count):
-                        put(target + (width * (row + j) + output + i) * 4, output + i, sums[j * count + i])
+            def some_rows(row: Value, count: int) -> None:
+                inputs = [source + columns * (row + j) * 4 for j in range(count)]
+                numbers = _products(code, kind, matrix, inputs, columns)
+                for index, number in enumerate(numbers):
+                    put(row + index // outputs, output + index % outputs, number)
 
             row = code.whole(0)
-            for number in _ROWS_AT_ONCE:
-                row = code.each(row, rows, number, partial(some_rows, number=number))
+            for count in (self.tile, 2, 1):
+                row = code.each(row, rows, count, partial(some_rows, count=count))
 
-        output = first
-        for count in _OUTPUTS_AT_ONCE:
-            output = code.each(output, last, count, partial(some_outputs, count=count))
+        # With few rows one output after the other: memory is read quickest in one sequence. With many rows the
+        # inputs are what is read most, and several outputs share them.
+        many = (rows < _MANY_ROWS).then(first, last)
+        output = code.each(first, many, self.tile, partial(some_outputs, outputs=self.tile))
+        code.each(output, last, 1, partial(some_outputs, outputs=1))
 
     def _multiply(
         self, code: Code, plan: Value, matrix: Value, source: Value, rows: Value, columns: Value,
@@ -365,14 +371,20 @@ class _Step:
 
 def _products(code: Code, kind: str, matrix: list[Value], inputs: list[Value], columns: Value) -> list[Value]:
     """The products of some outputs' weights with some rows' inputs, each given by its address: row after row."""
-    pairs = [(w, x) for x in range(len(inputs)) for w in range(len(matrix))]
+
+    size, outputs = SIZES[kind], len(matrix)
 
     def add(i: Value, sums: list[Value], lanes: bool) -> list[Value]:
-        weights = [code.read(start + i * SIZES[kind], kind, lanes=lanes) for start in matrix]
+        if lanes and outputs > 1:
+            # The outputs after these, fetched in the order in which they lie.
+            for line in range(outputs * LANES * size // 64):
+                code.prefetch(matrix[0] + (columns * size + i * size) * outputs + 64 * line)
+        weights = [code.read(start + i * size, kind, lanes=lanes) for start in matrix]
         numbers = [code.read(start + i * 4, lanes=lanes) for start in inputs]
-        return [code.fused(weights[w], numbers[x], total) for (w, x), total in zip(pairs, sums, strict=True)]
+        pairs = ((weight, number) for number in numbers for weight in weights)
+        return [code.fused(weight, number, old) for (weight, number), old in zip(pairs, sums, strict=True)]
 
-    zeros = [code.zeros()] * len(pairs)
+    zeros = [code.zeros()] * (len(matrix) * len(inputs))
     rest, *lanes = code.fold(0, columns, LANES, zeros, partial(add, lanes=True))
     return code.fold(rest, columns, 1, [code.total(each) for each in lanes], partial(add, lanes=False))[1:]
 
