@@ -94,8 +94,7 @@ def _compile() -> str | None:
         codemodel="jitdefault",
         jit=True,
     )
-    # Sums that 32 registers of 16 numbers hold, or 16 of half that.
-    source = step_module(4 if features.get("avx512f") else 2)
+    source = step_module(many_registers=bool(features.get("avx512f")))
     source.triple = triple
     module = llvm.parse_assembly(str(source))
     module.verify()

@@ -20,17 +20,15 @@ from .machine_code import LANES, SIZES, SPAN, Code, Value
 
 SYMBOL = "musicgen_step"
 _SPINS = 2000
-_MANY_ROWS = 4
+_OUTPUTS = 4
 
 
-def step_module(tile: int) -> Any:
+def step_module(*, many_registers: bool) -> Any:
     """The module of LLVM that holds the step, under the name SYMBOL.
 
-    Args:
-        tile: how many outputs of how many rows a product sums side by side, each in 16 lanes. Results do not
-            depend on it.
+    many_registers: whether the processor has 32 registers of 16 numbers. Results do not depend on it.
     """
-    return _Step(ir.Module("musicgen"), tile).module
+    return _Step(ir.Module("musicgen"), many_registers).module
 
 
 def _larger(a: Value, b: Value) -> Value:
@@ -40,8 +38,8 @@ def _larger(a: Value, b: Value) -> Value:
 class _Step:
     """Writes the functions into a module, those that are called before those that call them."""
 
-    def __init__(self, module: Any, tile: int) -> None:
-        self.module, self.tile = module, tile
+    def __init__(self, module: Any, many_registers: bool) -> None:
+        self.module, self.many_registers = module, many_registers
         self.meet = self._write("meet", self._meet)
         self.products = [self._write(f"product_{kind}", partial(self._product, kind=kind)) for kind in at.KINDS]
         self.multiply = self._write("multiply", self._multiply)
@@ -112,13 +110,10 @@ class _Step:
                     put(row + index // outputs, output + index % outputs, number)
 
             row = code.whole(0)
-            for count in (self.tile, 2, 1):
+            for count in (4, 2, 1) if self.many_registers else (2, 1):
                 row = code.each(row, rows, count, partial(some_rows, count=count))
 
-        # With few rows one output after the other: memory is read quickest in one sequence. With many rows the
-        # inputs are what is read most, and several outputs share them.
-        many = (rows < _MANY_ROWS).then(first, last)
-        output = code.each(first, many, self.tile, partial(some_outputs, outputs=self.tile))
+        output = code.each(first, last, _OUTPUTS, partial(some_outputs, outputs=_OUTPUTS))
         code.each(output, last, 1, partial(some_outputs, outputs=1))
 
     def _multiply(
@@ -378,7 +373,7 @@ def _products(code: Code, kind: str, matrix: list[Value], inputs: list[Value], c
         if lanes and outputs > 1:
             # The outputs after these, fetched in the order in which they lie.
             for line in range(outputs * LANES * size // 64):
-                code.prefetch(matrix[0] + (columns * size + i * size) * outputs + 64 * line)
+                code.prefetch(matrix[0] + (columns + i) * size * outputs + 64 * line)
         weights = [code.read(start + i * size, kind, lanes=lanes) for start in matrix]
         numbers = [code.read(start + i * 4, lanes=lanes) for start in inputs]
         pairs = ((weight, number) for number in numbers for weight in weights)
