@@ -60,11 +60,12 @@ class Team:
     @contextmanager
     def lend_to_torch(self) -> Iterator[None]:
         """Let torch have as many threads as the team."""
+        before = torch.get_num_threads()
         torch.set_num_threads(self.size)
         try:
             yield
         finally:
-            torch.set_num_threads(1)
+            torch.set_num_threads(before)
 
     def _add_helper(self) -> None:
         queue: SimpleQueue[tuple[Action, int] | None] = SimpleQueue()
