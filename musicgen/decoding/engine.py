@@ -114,7 +114,7 @@ class CachedDecoder:
 
     @contextmanager
     def _for_large_products(self) -> Iterator[None]:
-        """Give torch the team's threads, and the weights as they are: what is packed is packed for many steps."""
+        """Give torch the team's threads, and make no packed copies: these pay only over many steps."""
         if self._team is None:
             yield
         else:

@@ -89,7 +89,7 @@ class _Step:
     ) -> None:  # fmt: skip
         """Outputs `first` to `last` of source `[rows, columns]` by weights of one kind, into target `[rows, width]`.
 
-        scales: one float32 per output, or 0. add: to what is there.
+        scales: one float32 per output, or 0. add: whether target keeps its numbers and the products are added.
         """
         size = SIZES[kind]
 
@@ -136,7 +136,7 @@ class _Step:
             x, y = source + dim * row * 4, target + dim * row * 4
 
             def summed(number: Callable[[Value], Value]) -> Value:
-                """Sum what `number` makes of the row's numbers, 16 at once, then of the rest one by one."""
+                """Sum `number` over the row: 16 numbers at once, then the rest one by one."""
                 place, lanes = code.fold(
                     0, dim, LANES, [code.zeros()], lambda i, sums: [sums[0] + number(code.read(x + i * 4))]
                 )
