@@ -10,7 +10,8 @@ A piece of 30 s has 1,503 steps, and a step late in the piece reads a longer cac
 measured at seven positions, in turns, round after round, and the mean over the piece is that of the
 straight lines between them. A ratio is taken within each round, so that a disturbance of the
 machine affects both. Each step embeds, runs all layers, guides and draws; a generation's preparation and
-progress reports are left out. `--whole SECONDS` runs whole generations as well, on a GPU with steps
+progress reports are left out. On a CPU `ours` runs compiled steps where it can, and `ours ordinary`
+is the same model without them. `--whole SECONDS` runs whole generations as well, on a GPU with steps
 recorded as CUDA graphs and step by step, and compares the memory taken with the estimate for the host.
 
     python benchmarks/decode.py small --rounds 10
@@ -43,11 +44,13 @@ from musicgen.generation.generate import generate
 from musicgen.generation.guidance import guide
 from musicgen.generation.params import GenerationParams
 from musicgen.generation.request import Request
+from musicgen.lm.cpu_step import why_ordinary
+from musicgen.lm.cpu_team import Team
 from musicgen.lm.language_model import LMModel
 
 STEPS = 1503
 POSITIONS = (4, 250, 500, 750, 1000, 1250, 1480)
-CPU = {"ours": None, "ours fp32": torch.float32, "ours int8": torch.int8}
+CPU = {"ours": None, "ours fp32": torch.float32, "ours int8": torch.int8, "ours ordinary": None}
 CUDA = {"ours bf16": torch.bfloat16, "ours fp16": torch.float16}
 BYTES = {None: 2, torch.int8: 1, torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
 
@@ -55,10 +58,14 @@ BYTES = {None: 2, torch.int8: 1, torch.float32: 4, torch.bfloat16: 2, torch.floa
 class Ours:
     """The step of this library."""
 
-    def __init__(self, lm: LMModel, config: ModelConfig, batch: int, cache: list[Tensor], device: str) -> None:
+    def __init__(
+        self, lm: LMModel, config: ModelConfig, batch: int, cache: list[Tensor], device: str, compiled: bool = True
+    ) -> None:
         self.lm, self.config, self.batch, self.device = lm, config, batch, torch.device(device)
+        self.compiled = compiled and why_ordinary(lm, self.device) is None
+        self.team = Team(torch.get_num_threads()) if self.compiled else None
         conditions = fuse(lm, [text_condition(dim=config.lm.text_dim), None], batch, self.device, led=[False, False])
-        self.decoder = CachedDecoder(lm, conditions, batch, STEPS + 1, self.device)
+        self.decoder = CachedDecoder(lm, conditions, batch, STEPS + 1, self.device, self.team)
         for own, given in zip(self.decoder.caches, cache, strict=True):
             own.keys.copy_(given[0])
             own.values.copy_(given[1])
@@ -67,6 +74,8 @@ class Ours:
 
     def reset(self, position: int) -> None:
         """Set the number of positions that count as decoded."""
+        if self.team is not None:
+            torch.set_num_threads(1)
         for cache in self.decoder.caches:
             cache.length = position
         self.decoder.columns = position
@@ -93,7 +102,7 @@ def contenders(options: argparse.Namespace, config: ModelConfig, weights: dict[s
     made: dict[str, Any] = {}
     for name, dtype in dtypes.items():
         lm = build_lm(options.size, weights, dtype, options.device)
-        made[name] = Ours(lm, config, options.batch, cache, options.device)
+        made[name] = Ours(lm, config, options.batch, cache, options.device, name != "ours ordinary")
     if not options.without_peers:
         for name, kind in {"transformers": Transformers, "audiocraft-like": Audiocraft}.items():
             made[name] = kind(Setting(config, weights, options.batch, cache, peer_dtype, options.device))
@@ -103,14 +112,17 @@ def contenders(options: argparse.Namespace, config: ModelConfig, weights: dict[s
 def measure(made: dict[str, Any], rounds: int, device: str) -> dict[str, list[list[float]]]:
     """Measure the seconds of a step, by contender, round and position, after one uncounted round."""
     samples: dict[str, list[list[float]]] = {name: [] for name in made}
+    threads = torch.get_num_threads()
     for _ in range(rounds + 1):
         for name in made:
             samples[name].append([])
         for position in POSITIONS:
             for name, contender in made.items():
+                torch.set_num_threads(threads)
                 contender.reset(position)
                 contender.step()
                 samples[name][-1].append(min(seconds(contender.step, device) for _ in range(2)))
+    torch.set_num_threads(threads)
     return {name: found[1:] for name, found in samples.items()}
 
 
@@ -167,7 +179,7 @@ def whole(options: argparse.Namespace, config: ModelConfig, made: dict[str, Any]
         if not isinstance(contender, Ours):
             runs: dict[str, Callable[[], Any]] = {name: partial(peer_piece, contender, config, options.whole)}
         elif options.device == "cpu":
-            runs = {name: partial(piece, contender.lm, config, options, options.whole, None)}
+            runs = {name: partial(piece, contender.lm, config, options, options.whole, None, contender.compiled)}
         else:
             ways = {"recorded": True, "step by step": False}
             runs = {
@@ -200,7 +212,12 @@ def request_of(config: ModelConfig, duration: float, batch: int = 1) -> Request:
 
 
 def piece(
-    lm: LMModel, config: ModelConfig, options: argparse.Namespace, duration: float, graphs: bool | None
+    lm: LMModel,
+    config: ModelConfig,
+    options: argparse.Namespace,
+    duration: float,
+    graphs: bool | None,
+    compiled: bool | None = None,
 ) -> Tensor:
     """Sample the codes of a piece with this library."""
     return generate(
@@ -210,6 +227,7 @@ def piece(
         device=options.device,
         on_step=ignore,
         use_cuda_graphs=graphs,
+        use_compiled_steps=compiled,
     )
 
 

@@ -30,6 +30,8 @@ HOST_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
 HOST_FOLDER = "vendor/ComfyUI/"
 # These three are built for each other; left to itself pip may mix versions that do not load.
 TORCH = ("torch==2.11.0", "torchaudio==2.11.0", "torchvision==0.26.0")
+# The extra `cpu` of pyproject.toml.
+COMPILER = "llvmlite"
 
 
 class SetupError(RuntimeError):
@@ -154,7 +156,7 @@ def fetch_host() -> Path:
 
 def digest_of(files: list[Path]) -> str:
     """A hash over every input of the installation."""
-    parts = [*TORCH, *(path.read_text(encoding="utf-8") for path in files)]
+    parts = [*TORCH, COMPILER, *(path.read_text(encoding="utf-8") for path in files)]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -172,7 +174,7 @@ def install(comfyui: Path, with_tests: bool) -> None:
     STAMP.unlink(missing_ok=True)  # from here to the end an interruption repeats the install
     say("installing packages into .venv (several GB the first time) ...")
     command = [str(venv_python()), "-m", "pip", "install", "--no-input", "--progress-bar=off"]
-    command += ["--disable-pip-version-check", *TORCH]
+    command += ["--disable-pip-version-check", *TORCH, COMPILER]
     for path in test_files if with_tests else files:
         command += ["-r", str(path)]
     run_logged(command, HOST / "setup.log", "installing packages")

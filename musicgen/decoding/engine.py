@@ -9,7 +9,8 @@ definition, and the other must equal it token for token.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -17,12 +18,16 @@ import torch
 from torch import Tensor
 
 from ..lm.cache import CrossCache, KVCache
+from ..lm.cpu_linear import plain_weights
+from ..lm.cpu_step import CompiledStep
+from ..lm.cpu_team import Team
 from ..lm.language_model import LMModel
 from ..lm.rows import Conditions, Rows
 from .sampling import sample_codes
 
 UNKNOWN = -1
 _CHECK_EVERY = 50
+_FEW_COLUMNS = 4
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,15 @@ class Decoder(Protocol):
 class CachedDecoder:
     """Compute each position once: prefill, then one column per step. Use a new one for each generation."""
 
-    def __init__(self, lm: LMModel, conditions: Conditions, batch: int, num_steps: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        lm: LMModel,
+        conditions: Conditions,
+        batch: int,
+        num_steps: int,
+        device: torch.device,
+        team: Team | None = None,
+    ) -> None:
         """Allocate the caches and project the conditions.
 
         Args:
@@ -54,6 +67,8 @@ class CachedDecoder:
             batch: number of items, B.
             num_steps: columns that the cache must hold besides the prefix.
             device: where to compute.
+            team: threads that run compiled steps, for a model and a device for which `why_ordinary` gives no
+                reason against them; None runs the ordinary step.
         """
         config, rows = lm.config, conditions.groups * batch
         self.lm, self.conditions, self.device = lm, conditions, device
@@ -62,17 +77,33 @@ class CachedDecoder:
         self.caches = [
             KVCache(rows, config.num_heads, capacity, head_dim, device, lm.dtype) for _ in range(config.num_layers)
         ]
-        self.cross = cross_caches(lm, conditions)
         self.columns = 0
+        self._team = team
+        with self._for_large_products():
+            self.cross = cross_caches(lm, conditions)
+        self._compiled = (
+            None if team is None else CompiledStep(lm, self.caches, self.cross, batch, self.rows.pads, team)
+        )
 
     def next_logits(self, sequence: Tensor, step: int) -> Tensor:
         """Run the columns that are not in the cache yet, up to `step`, and return the prediction for it."""
+        has_begun = self.columns > 0 or self.rows.size == 0
+        if self._compiled is not None and has_begun and step - self.columns <= _FEW_COLUMNS:
+            for column in range(self.columns, step):
+                logits = self._compiled(sequence[:, :, column])
+        else:
+            with self._for_large_products():
+                logits = self._feed(sequence, step)
+        self.columns = step
+        return by_group(logits, self.conditions.groups)
+
+    def _feed(self, sequence: Tensor, step: int) -> Tensor:
+        """Feed the columns up to `step` to the ordinary step, the prefix before the first."""
         # [rows, n, dim]: n columns, in the prefill after the prefix
         hidden = embed_columns(self.lm, sequence[:, :, self.columns : step], self.conditions, prefill=self.columns == 0)
         first = self.caches[0].length
         last = first + hidden.shape[1]
-        self.columns = step
-        logits = self.lm(
+        return self.lm(
             hidden,
             self.rows.positions(first, last, self.device),
             1,
@@ -80,7 +111,15 @@ class CachedDecoder:
             self.caches,
             self.cross,
         )
-        return by_group(logits, self.conditions.groups)
+
+    @contextmanager
+    def _for_large_products(self) -> Iterator[None]:
+        """Give torch the team's threads, and make no packed copies: these pay only over many steps."""
+        if self._team is None:
+            yield
+        else:
+            with self._team.lend_to_torch(), plain_weights():
+                yield
 
 
 class FullDecoder:

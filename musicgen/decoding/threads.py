@@ -11,9 +11,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
+
+from ..lm.cpu_team import Team
 
 VARIABLE = "MUSICGEN_THREADS"
 _TRIAL_STEPS = 3
@@ -93,23 +95,31 @@ class ThreadChooser:
 
 
 @contextmanager
-def chosen_threads(device: torch.device) -> Iterator[Callable[[], None]]:
-    """Yield a function to call after every step, and restore torch's number of threads at the end.
+def chosen_threads(device: torch.device, *, compiled: bool = False) -> Iterator[tuple[Callable[[], None], Team | None]]:
+    """Choose the number of threads while a request is decoded; afterwards torch has as many as before.
 
-    On other devices than a CPU the function does nothing.
+    Only a CPU has any choice.
+
+    Args:
+        device: where the steps run.
+        compiled: whether a team of threads is wanted that runs compiled steps.
+
+    Yields:
+        A function to call after every step, and the team, or None where none is wanted.
 
     Raises:
-        ValueError: MUSICGEN_THREADS is not a number from 1 to 1024.
+        ValueError: the environment asks for an impossible number.
     """
     if device.type != "cpu":
-        yield lambda: None
+        yield lambda: None, None
         return
     requested, before = requested_threads(), torch.get_num_threads()
+    most = requested or before
     try:
-        if requested is not None:
-            torch.set_num_threads(requested)
-            yield lambda: None
-        else:
-            yield ThreadChooser(before).step
+        with Team(most) if compiled else nullcontext() as team:
+            if team is None and requested is not None:
+                torch.set_num_threads(requested)
+            chooser = ThreadChooser(most, torch.set_num_threads if team is None else team.resize)
+            yield chooser.step if requested is None else lambda: None, team
     finally:
         torch.set_num_threads(before)

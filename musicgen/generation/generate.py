@@ -23,6 +23,8 @@ from ..decoding.sampling import exponential_noise
 from ..decoding.static_decoder import StaticDecoder
 from ..decoding.threads import chosen_threads
 from ..environment import torch_defaults
+from ..lm.cpu_step import why_ordinary
+from ..lm.cpu_team import Team
 from ..lm.language_model import LMModel
 from ..lm.rows import Conditions
 from .guidance import guidance
@@ -58,6 +60,7 @@ def generate(
     noise: Noise | None = None,
     slow: bool = False,
     use_cuda_graphs: bool | None = None,
+    use_compiled_steps: bool | None = None,
 ) -> Tensor:
     """Sample the codes of a request.
 
@@ -72,6 +75,8 @@ def generate(
         slow: decode by the definition, without a cache.
         use_cuda_graphs: record steps as CUDA graphs; None records them if the device can. They are
             freed before this returns, and the codes are the same with and without them.
+        use_compiled_steps: run each step of a CPU in one compiled call; None does so where that is
+            possible and MUSICGEN_COMPILED is not 0.
 
     Returns:
         Codes int64 `[B, K, T]` on the CPU; the prompt's codes come first.
@@ -93,8 +98,9 @@ def generate(
         parts = _equal_rows(request, config)
     counts = request.step_counts(config) * len(parts)
     recorder = _graphs(device, False if slow else use_cuda_graphs)
+    compiled = not slow and _compiles(lm, device, use_compiled_steps)
     # Fill the piece part by part, window after window.
-    with chosen_threads(device) as after_step, recorder as graphs:
+    with chosen_threads(device, compiled=compiled) as (after_step, team), recorder as graphs:
         for index, items in enumerate(parts):
             part = _Part(
                 lm=lm,
@@ -105,6 +111,7 @@ def generate(
                 device=device,
                 noise=noise or _seeded_noise(request.params, items, config),
                 graphs=graphs,
+                team=team,
                 slow=slow,
             )
             for number, window in enumerate(windows):
@@ -141,6 +148,7 @@ class _Part:
     device: torch.device
     noise: Noise | None
     graphs: Backend | None
+    team: Team | None
     slow: bool
 
     def fill_window(self, window: Window, report: _Reporter) -> None:
@@ -180,7 +188,7 @@ class _Part:
             decoder = (
                 FullDecoder(self.lm, conditions, self.device)
                 if self.slow
-                else CachedDecoder(self.lm, conditions, len(self.items), sequence.shape[2] - 1, self.device)
+                else CachedDecoder(self.lm, conditions, len(self.items), sequence.shape[2] - 1, self.device, self.team)
             )
             decode_sequence(decoder, sequence, first_step, sampling, guide=guide, noise=self.noise, on_step=on_step)
         else:
@@ -236,6 +244,16 @@ def _mix_bits(seed: int) -> int:
     """Hash a 64-bit seed to 32 bits, since torch's CPU generator reads only the low 32 bits of a seed."""
     digest = hashlib.sha256((seed % 2**64).to_bytes(8, "little")).digest()
     return int.from_bytes(digest[:4], "little")
+
+
+def _compiles(lm: LMModel, device: torch.device, wanted: bool | None) -> bool:
+    """Whether the steps run compiled."""
+    reason = why_ordinary(lm, device) if wanted is not False else "they are turned off"
+    if wanted and reason is not None:
+        raise ValueError(
+            f"use_compiled_steps is True, but {reason}; allowed there are False, and None to use them where they run."
+        )
+    return reason is None
 
 
 def _graphs(device: torch.device, wanted: bool | None) -> AbstractContextManager[Backend | None]:

@@ -10,6 +10,9 @@ devices and processors use the usual product.
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from types import SimpleNamespace
@@ -24,6 +27,7 @@ _SMALL = 1 << 20
 _BLOCK_INPUTS, _BLOCK_OUTPUTS, _SPARE_BYTES = 512, 16, 1 << 20
 _ENDS = torch.tensor([[-1.0, *[1.0] * 7]])
 _TINY = torch.finfo(torch.float32).tiny
+_PLAIN = ContextVar("_PLAIN", default=False)
 # The overloads themselves, since resolving them takes a third of a short call.
 _multiply_float16 = torch.ops.quantized.linear_dynamic_fp16.default
 _multiply_int8 = torch.ops.quantized.linear_dynamic.default
@@ -117,11 +121,34 @@ def _is_quick(x: Tensor, weight: Tensor) -> bool:
     return rows <= _FEW_ROWS and weight.dtype == torch.float32 and outputs % _PARTS == 0 and weight.numel() >= _SMALL
 
 
+def round_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Round `[outputs, inputs]` to int8 as it lies: the numbers, and one float32 scale per output."""
+    scales = (weight.float().abs().amax(dim=1) / 127).clamp_min(_TINY)
+    return (weight.float() / scales[:, None]).round_().to(torch.int8), scales
+
+
+def rounded_rows(layer: nn.Linear) -> tuple[Tensor, Tensor] | None:
+    """The weights of a layer of :func:`quick_operations` as :func:`round_rows` gives them, made once; None where the
+    layer's weights are to be read as they are."""
+    return layer._pack(layer.weight, round_rows) if getattr(layer, "_rounds", False) else None  # type: ignore[operator]
+
+
+@contextmanager
+def plain_weights() -> Iterator[None]:
+    """Make no packed copy of weights meanwhile: a product widens them as it comes. For a few large products."""
+    token = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(token)
+
+
 @dataclass(frozen=True)
 class _Packed:
     """A packed weight and its source. Holding the source keeps its address from being reused by another weight."""
 
     source: Tensor
+    pack: Any
     weight: Any
 
     def __deepcopy__(self, memo: Any) -> None:
@@ -146,6 +173,7 @@ def quick_operations(base: Any, *, int8: bool = False) -> Any:
 
         weight_function: Any = getattr(base.Linear, "weight_function", ())
         _packed: _Packed | None = None
+        _rounds = int8
 
         def forward(self, x: Tensor) -> Tensor:
             """Map x `[..., inputs]` to `[..., outputs]`."""
@@ -155,7 +183,10 @@ def quick_operations(base: Any, *, int8: bool = False) -> Any:
             if self.bias is not None or self.weight_function or not on_cpu:
                 return super().forward(x)
             flat = x.reshape(-1, x.shape[-1])  # [rows, inputs]
-            if int8 and reads_int8():
+            if _PLAIN.get() and weight.dtype != torch.float32:
+                wide = weight.float()
+                made = few_rows_product(flat, wide) if _is_quick(flat, wide) else torch.nn.functional.linear(flat, wide)
+            elif int8 and reads_int8() and not _PLAIN.get():
                 made = int8_product(flat, self._pack(weight, pack_int8))
             elif weight.dtype == torch.float16 and reads_float16():
                 made = _multiply_float16(flat, self._pack(weight, pack_float16))
@@ -166,8 +197,9 @@ def quick_operations(base: Any, *, int8: bool = False) -> Any:
             return made.view(*x.shape[:-1], -1)
 
         def _pack(self, weight: Tensor, pack: Any) -> Any:
-            if self._packed is None or self._packed.source.data_ptr() != weight.data_ptr():
-                self._packed = _Packed(weight.detach(), pack(weight))
-            return self._packed.weight
+            kept = self._packed
+            if kept is None or kept.pack is not pack or kept.source.data_ptr() != weight.data_ptr():
+                self._packed = kept = _Packed(weight.detach(), pack, pack(weight))
+            return kept.weight
 
     return SimpleNamespace(Linear=Linear, LayerNorm=base.LayerNorm, Embedding=base.Embedding)

@@ -59,7 +59,7 @@ def test_a_single_thread_is_never_touched():
 def test_afterwards_torch_has_the_threads_it_had(monkeypatch):
     monkeypatch.delenv("MUSICGEN_THREADS", raising=False)
     before = torch.get_num_threads()
-    with pytest.raises(KeyError), chosen_threads(CPU) as step:
+    with pytest.raises(KeyError), chosen_threads(CPU) as (step, _):
         for _ in range(10):
             step()
         raise KeyError
@@ -69,7 +69,7 @@ def test_afterwards_torch_has_the_threads_it_had(monkeypatch):
 def test_the_environment_sets_the_number(monkeypatch):
     before = torch.get_num_threads()
     monkeypatch.setenv("MUSICGEN_THREADS", "3")
-    with chosen_threads(CPU) as step:
+    with chosen_threads(CPU) as (step, _):
         step()
         assert torch.get_num_threads() == 3
     assert torch.get_num_threads() == before
