@@ -36,6 +36,12 @@ WHERE_COMPILED = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
+def compiled(monkeypatch):
+    """Compiled steps are asked for; they are not the default."""
+    monkeypatch.setenv("MUSICGEN_COMPILED", "1")
+
+
+@pytest.fixture(autouse=True)
 def threads_as_before() -> Iterator[None]:
     before = torch.get_num_threads(), threading.active_count()
     yield
