@@ -132,6 +132,11 @@ class Request:
             ValueError: two parts of the request contradict each other, or the model cannot take one;
                 the message names the values that would fit.
         """
+        if not isinstance(self.params, GenerationParams):
+            raise ValueError(
+                f"params is {type(self.params).__name__}; allowed is GenerationParams, such as "
+                "GenerationParams(duration=10.0)."
+            )
         if self.batch_size < 1:
             raise ValueError(f"batch size is {self.batch_size}; allowed is at least 1.")
         self._check_melodies(config)
