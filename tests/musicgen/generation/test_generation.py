@@ -320,6 +320,7 @@ def prompt_of(frames, codebooks=4, value=0):
     [
         (lambda m: m.generate(["x"], params(1, pattern="spiral")), "'spiral'"),
         (lambda m: m.generate(["x"], GenerationParams(duration=0.01)), "at least one frame"),
+        (lambda m: m.generate(["x"], {"duration": 1.0}), "params is dict; allowed is GenerationParams"),
         (lambda m: m.generate([], params()), "no description"),
         (lambda m: m.generate(["x"], params(20, window=0.2, extend_stride=0.2)), "windows must overlap"),
         (lambda m: m.generate(["x"], params(20, window=0.2, extend_stride=0.01)), "extend_stride is 0.01"),
