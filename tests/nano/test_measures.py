@@ -200,7 +200,7 @@ def test_a_distance_of_bad_numbers_is_refused_in_a_sentence(spoil, words):
 
 
 def test_the_shipped_probe_hears_songs_and_chance_hears_nothing(band):
-    audio, labels = corpus("test", 64)
+    audio, labels = corpus("test", 256)
     heard = score.hear(audio, RATE, probes.load_probe())
     asked = [score.asked_of(plan) for plan in labels]
     right = {figure.name: figure.value for figure in score.score_requests(heard, asked)}
