@@ -24,11 +24,12 @@ from ..decoding.sampling import exponential_noise
 from ..decoding.static_decoder import StaticDecoder
 from ..decoding.threads import chosen_threads
 from ..environment import torch_defaults
+from ..lm.cpu_compiler import VARIABLE
 from ..lm.cpu_step import why_ordinary
 from ..lm.cpu_team import Team
 from ..lm.language_model import LMModel
 from ..lm.rows import Conditions
-from .guidance import guidance
+from .guidance import Branches, guidance
 from .params import GenerationParams
 from .request import Request
 from .windows import Window
@@ -168,9 +169,14 @@ class _Part:
         # [K, S]: the time of each cell in the generated piece, 0 to 1. Codes of the prompt and empty cells get 0.
         known, total = self.request.prompt_frames, self.codes.shape[2]
         shares = ((pattern.frames + window.first - known) / (total - known)).clamp(0.0, 1.0)
-        guide = guidance(self.request.branches(self.config), shares, params, self.device)
+        branches = self.request.branches(self.config)
+        guide = guidance(branches, shares, params, self.device)
         self._decode(
-            sequence, first_step, self._conditions(window), guide, lambda step: report(step - first_step + 1, snapshot)
+            sequence,
+            first_step,
+            self._conditions(branches, window),
+            guide,
+            lambda step: report(step - first_step + 1, snapshot),
         )
         snapshot()
 
@@ -199,8 +205,7 @@ class _Part:
             finally:
                 static.close()
 
-    def _conditions(self, window: Window) -> Conditions:
-        branches = self.request.branches(self.config)
+    def _conditions(self, branches: Branches, window: Window) -> Conditions:
         return fuse(
             self.lm,
             branches.groups,
@@ -249,7 +254,7 @@ def _mix_bits(seed: int) -> int:
 
 def _compiles(lm: LMModel, device: torch.device, wanted: bool | None) -> bool:
     """Whether the steps run compiled: where they are asked for, here or by MUSICGEN_COMPILED=1."""
-    if wanted is None and os.environ.get("MUSICGEN_COMPILED", "").strip() != "1":
+    if wanted is None and os.environ.get(VARIABLE, "").strip() != "1":
         return False
     reason = why_ordinary(lm, device) if wanted is not False else "they are turned off"
     if wanted and reason is not None:

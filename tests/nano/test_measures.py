@@ -47,7 +47,7 @@ def clicks(tempo_bpm: float, seconds: float = 6.0) -> torch.Tensor:
 
 @pytest.fixture
 def band() -> None:
-    """What makes songs."""
+    """Skip where the instruments of the corpus are not installed."""
     if sound_font() is None:
         pytest.skip(NEEDED)
 
