@@ -111,7 +111,7 @@ class Host:
 
 
 def complaints(log: str) -> list[str]:
-    """The lines in which ComfyUI says that a pack did not load; some versions also miss packages for nodes of theirs."""
+    """The lines in which ComfyUI says that a pack did not load; some versions miss packages for nodes of their own."""
     words = ("IMPORT FAILED", "Cannot import", "Error while calling comfy_entrypoint")
     lines = [line for line in log.splitlines() if any(word in line for word in words)]
     return [line for line in lines if "custom_nodes" in line or "comfy_entrypoint" in line]
