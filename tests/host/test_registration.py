@@ -16,6 +16,7 @@ NODES = (
     "MusicGenEnCodecEncode",
     "MusicGenLoraLoader",
     "MusicGenSaveCheckpoint",
+    "MusicGenTextToMusic",
 )
 
 
