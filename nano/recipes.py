@@ -112,7 +112,7 @@ NANO = Plan(
             LMRecipe(steps=6000, stop=3600, phases=_PHASES, text_first=(1500, 48)),
             # Long clips, and every pattern: windows of long pieces, and the sampler's choice, are like them.
             LMRecipe(
-                steps=4800,
+                steps=5600,
                 phases=((0.4, 200, 9), (0.7, 350, 5), (1.0, 500, 4)),
                 text_first=(0, 0),
                 patterns=_ALL_PATTERNS,
@@ -122,7 +122,7 @@ NANO = Plan(
         ),
         "melody": (
             LMRecipe(
-                steps=3000, phases=_PHASES, text_first=(0, 0), drop_melody=0.1, drop_all=0.1, learning_rate=2e-3, seed=3
+                steps=3600, phases=_PHASES, text_first=(0, 0), drop_melody=0.1, drop_all=0.1, learning_rate=2e-3, seed=3
             ),
         ),
     },
