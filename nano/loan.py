@@ -2,8 +2,8 @@
 
 It renders songs with all processors, encodes them, trains a larger codec and larger language models,
 and writes the models and their checkpoints, in parts of at most 15 MB, into `--out`. Each training
-is timed over some steps first and then gets as many as its share of the time allows. What is written
-after each stage is whole, so that a machine taken back early loses only the stage under way.
+is timed over some steps first and then gets as many as its share of the time allows. Each stage writes
+its results whole, so that a machine taken back early loses only the stage under way.
 
 `python -m nano.loan --pack FILE` writes the bank of notes as one file (FLAC, lossless), for machines
 without fluidsynth; `--bank FILE` reads it there.
@@ -199,7 +199,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m nano.loan", description=__doc__)
     parser.add_argument("--minutes", type=float, default=13.0, help="time for everything")
     parser.add_argument("--work", type=Path, help="folder for songs and checkpoints (10 GB)")
-    parser.add_argument("--out", type=Path, help="folder for what is brought back")
+    parser.add_argument("--out", type=Path, help="folder for the weights that are brought back")
     parser.add_argument("--pack", type=Path, help="only write the bank of notes into this file")
     parser.add_argument("--bank", type=Path, help="a bank that --pack wrote")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")

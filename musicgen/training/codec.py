@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ..codec.encodec import EnCodec
 from ..config import CodecConfig
-from ..evaluation.sound import mel_distance, si_snr
+from ..fidelity import mel_distance, si_snr
 from .losses import MelLoss
 from .resume import ProgressLog, load_checkpoint, save_checkpoint, step_rng, step_torch_rng
 

@@ -19,7 +19,7 @@ from musicgen import GenerationParams, load_model
 from musicgen.codec.encodec import EnCodec
 from musicgen.conditioning.melody import Melody, MelodyLead
 from musicgen.conditioning.tokenizer import load_tokenizer
-from musicgen.evaluation.sound import mel_distance, si_snr
+from musicgen.fidelity import mel_distance, si_snr
 from musicgen.generation.patterns import named_pattern
 from musicgen.lm.transformer import sinusoidal_positions
 from musicgen.training.codec import CodecTraining, train_codec
