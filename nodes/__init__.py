@@ -8,8 +8,12 @@ from .codec import MusicGenEnCodecDecode, MusicGenEnCodecEncode
 from .conditioning import MusicGenMelodyChroma, MusicGenStyle, MusicGenTextEncode
 from .host import folders
 from .loaders import MusicGenLoader, MusicGenLoraLoader
+from .picking import MusicGenPick
+from .pictures import MusicGenPlot
 from .sampling import MusicGenSampleTokens
 from .saving import MusicGenSaveCheckpoint
+from .timing import MusicGenCurves, MusicGenDuration
+from .token_files import MusicGenLoadTokens, MusicGenSaveTokens
 
 
 class MusicGenExtension(ComfyExtension):
@@ -30,5 +34,11 @@ class MusicGenExtension(ComfyExtension):
             MusicGenEnCodecEncode,
             MusicGenStyle,
             MusicGenLoraLoader,
+            MusicGenDuration,
+            MusicGenPick,
+            MusicGenPlot,
+            MusicGenCurves,
+            MusicGenSaveTokens,
+            MusicGenLoadTokens,
             MusicGenSaveCheckpoint,
         ]

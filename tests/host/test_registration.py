@@ -14,6 +14,12 @@ NODES = (
     "MusicGenEnCodecEncode",
     "MusicGenLoraLoader",
     "MusicGenSaveCheckpoint",
+    "MusicGenDuration",
+    "MusicGenPick",
+    "MusicGenPlot",
+    "MusicGenCurves",
+    "MusicGenSaveTokens",
+    "MusicGenLoadTokens",
 )
 
 
