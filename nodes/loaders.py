@@ -112,12 +112,11 @@ class MusicGenLoader(io.ComfyNode):
     def execute(cls, model: str, dtype: str) -> io.NodeOutput:
         name, path = _fetched(model, cls.hidden.unique_id)
         parts = _loaded(name, path, patchers.lm_dtype(dtype, cls.hidden.unique_id))
-        codec = parts.codec.fingerprint
-        return io.NodeOutput(
-            ModelHandle(patchers.wrap_lm(parts.lm), parts.config, codec, name, _style_handle(parts)),
-            TextEncoderHandle(patchers.wrap_text_encoder(parts.text_encoder), name),
-            CodecHandle(patchers.wrap_codec(parts.codec), codec, name),
-        )
+        text_encoder = TextEncoderHandle(patchers.wrap_text_encoder(parts.text_encoder), name)
+        codec = CodecHandle(patchers.wrap_codec(parts.codec), parts.codec.fingerprint, name)
+        lm, beside = patchers.wrap_lm(parts.lm), (text_encoder, codec)
+        handle = ModelHandle(lm, parts.config, codec.fingerprint, name, _style_handle(parts), beside)
+        return io.NodeOutput(handle, text_encoder, codec)
 
 
 def _fetched(choice: str, node_id: str | None) -> tuple[str, Path]:

@@ -43,7 +43,7 @@ class StyleHandle:
 class ModelHandle:
     """A language model: on MUSICGEN_MODEL. codec: fingerprint of the codec whose codes it samples.
 
-    style: of a style model, else None.
+    style: of a style model, else None. parts: text encoder and codec from the same loader.
     """
 
     patcher: Any
@@ -51,6 +51,7 @@ class ModelHandle:
     codec: str
     name: str
     style: StyleHandle | None = None
+    parts: tuple[TextEncoderHandle, CodecHandle] | None = None
 
 
 @dataclass(frozen=True)
