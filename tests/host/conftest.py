@@ -84,6 +84,7 @@ class Host:
         entry = self.server.run(prompt, on_event, timeout=300)
         assert describe_failure(entry) is None
         items = [item for output in entry["outputs"].values() for item in output.get("audio", [])]
+        items = [item for item in items if item["type"] == "output"]  # players have files of their own
         return [decode(self.server.view(item)) for item in items]
 
     def fail(self, prompt: dict) -> tuple[str, str]:
