@@ -11,8 +11,9 @@ from torch import Tensor
 
 from musicgen.evaluation.intervals import bootstrap_interval, wilson_interval
 from musicgen.evaluation.rhythm import pulse_strength, tempo_of
-from musicgen.evaluation.sound import codebook_perplexity, is_clipped, is_silent, is_stuck, mel_distance, si_snr
+from musicgen.evaluation.sound import codebook_perplexity, is_clipped, is_silent, is_stuck
 from musicgen.evaluation.tonality import chroma_agreement, chroma_similarity, pitch_classes, share_in_key
+from musicgen.fidelity import mel_distance, si_snr
 
 from .corpus.captions import Labels
 from .corpus.genres import TEMPI

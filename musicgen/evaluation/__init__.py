@@ -1,37 +1,60 @@
-"""Measures of music: agreement with a description or a melody, and defects such as silence and clipping.
+"""Measures of music, and the program that takes them: `python -m musicgen.evaluation REFERENCE CANDIDATES`.
 
-Plain functions of audio `[B, L]` (mono) or codes `[B, K, T]`. Pulse, tempo, key and chroma need no
-training. Instruments are recognised by a small probe in `nano`, trained on its corpus;
-`python -m nano.measure score` prints all measures as one table.
+Plain functions take audio `[B, L]` (mono), codes `[B, K, T]` or embeddings `[N, D]`, and need no training. The models
+that listen (CLAP, MERT, VGGish, EnCodec, a classifier of tags) are in `embedders`, and their weights on the user's
+disk; :func:`evaluate` measures whole folders.
 """
 
-from .clap import Clap
-from .frechet import frechet_distance
+from .frechet import distance_of, frechet_distance, frechet_infinity
 from .intervals import bootstrap_interval, wilson_interval
+from .kernel import kernel_distance, median_bandwidth
+from .likelihood import likelihood
+from .memorisation import closest_match, code_match, memorised, nearest_neighbours
 from .rhythm import onset_autocorrelation, onset_envelope, pulse_strength, tempo_of
-from .sound import codebook_perplexity, is_clipped, is_silent, is_stuck, mel_distance, samples_beyond_full_scale, si_snr
-from .tonality import chroma_agreement, chroma_similarity, chromagram, in_key_energy, key_of, pitch_classes
+from .sound import codebook_perplexity, is_clipped, is_silent, is_stuck, samples_beyond_full_scale
+from .statistics import RunningStatistics, Statistics, statistics_of
+from .tags import kl_divergence
+from .tonality import (
+    chroma_agreement,
+    chroma_cosine,
+    chroma_similarity,
+    chromagram,
+    in_key_energy,
+    key_of,
+    pitch_classes,
+)
 
 __all__ = [
-    "Clap",
+    "RunningStatistics",
+    "Statistics",
     "bootstrap_interval",
     "chroma_agreement",
+    "chroma_cosine",
     "chroma_similarity",
     "chromagram",
+    "closest_match",
+    "code_match",
     "codebook_perplexity",
+    "distance_of",
     "frechet_distance",
+    "frechet_infinity",
     "in_key_energy",
     "is_clipped",
     "is_silent",
     "is_stuck",
+    "kernel_distance",
     "key_of",
-    "mel_distance",
+    "kl_divergence",
+    "likelihood",
+    "median_bandwidth",
+    "memorised",
+    "nearest_neighbours",
     "onset_autocorrelation",
     "onset_envelope",
     "pitch_classes",
     "pulse_strength",
     "samples_beyond_full_scale",
-    "si_snr",
+    "statistics_of",
     "tempo_of",
     "wilson_interval",
 ]

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..conditioning.melody import chroma_filter_bank
-from ..config import ChromaConfig
+from ..audio import resample
+from ..conditioning.melody import chroma_filter_bank, chroma_of
+from ..config import RELEASED_CHROMA, ChromaConfig
 
 SCALES = {"major": (0, 2, 4, 5, 7, 9, 11), "minor": (0, 2, 3, 5, 7, 8, 10)}
 # Weights of the scale's degrees, first to seventh: a plain form of Krumhansl's profiles.
@@ -36,10 +37,32 @@ def chromagram(audio: Tensor, sample_rate: int) -> Tensor:
     return (chroma_filter_bank(config) @ power).transpose(-1, -2)
 
 
+def chroma_cosine(audio: Tensor, other: Tensor, sample_rate: int) -> Tensor:
+    """Return the chroma cosine similarity of Copet et al. 2023 (section 4) of recordings `[B, L]`: `[B]`.
+
+    Audiocraft's metric: the one-hot chroma of the melody condition (windows of 16,384 samples at 32 kHz) of
+    both, and the share of frames in which both are equal, as two one-hot rows have a cosine of 1 or 0. The
+    shorter recording decides the length. Silent frames count as C.
+
+    >>> a440 = torch.sin(2 * torch.pi * 440 * torch.arange(64000) / 32000)[None]
+    >>> chroma_cosine(a440, a440, 32000)
+    tensor([1.])
+    """
+    length = min(audio.shape[-1], other.shape[-1])
+    config = RELEASED_CHROMA
+    ours, theirs = (resample(each[..., :length], sample_rate, config.sample_rate) for each in (audio, other))
+    # The frame centred on the very end, where there is one, does not count.
+    frames = -(-ours.shape[-1] // config.hop_length)
+    rows = zip(ours, theirs, strict=True)
+    return torch.stack(
+        [(chroma_of(a, config)[:frames] * chroma_of(b, config)[:frames]).sum(dim=-1).mean() for a, b in rows]
+    )
+
+
 def chroma_similarity(audio: Tensor, other: Tensor, sample_rate: int) -> Tensor:
     """Return the mean cosine similarity of the chroma of two recordings `[B, L]`, frame by frame: `[B]`.
 
-    Copet et al. 2023, section 4, for continuous chroma. Frames in which `other` is silent do not count.
+    For continuous chroma, which is kinder than :func:`chroma_cosine`. Frames in which `other` is silent do not count.
     """
     length = min(audio.shape[-1], other.shape[-1])
     ours, theirs = (chromagram(each[..., :length], sample_rate) for each in (audio, other))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from musicgen import evaluation as metrics
+from musicgen import fidelity
 from nano import measure as command
 from nano import outside, probes
 from nano import scores as score
@@ -120,10 +121,10 @@ def test_a_melody_is_like_itself_and_unlike_another():
 
 def test_si_snr_and_mel_distance_of_known_changes():
     audio = noise(2, RATE)
-    assert (metrics.si_snr(0.3 * audio, audio) > 60).all()
+    assert (fidelity.si_snr(0.3 * audio, audio) > 60).all()
     noisy = audio + noise(2, RATE, seed=1) * 10 ** (-10 / 20)
-    assert torch.allclose(metrics.si_snr(noisy, audio), torch.full((2,), 10.0), atol=0.3)
-    assert torch.allclose(metrics.mel_distance(0.1 * audio, audio, RATE), torch.full((2,), 20.0), atol=0.1)
+    assert torch.allclose(fidelity.si_snr(noisy, audio), torch.full((2,), 10.0), atol=0.3)
+    assert torch.allclose(fidelity.mel_distance(0.1 * audio, audio, RATE), torch.full((2,), 20.0), atol=0.1)
 
 
 def test_silence_clipping_and_stuck_codes_are_seen():
