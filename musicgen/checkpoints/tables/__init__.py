@@ -15,4 +15,4 @@ FORMATS = {
 }
 """The files with settings, and the table of each."""
 
-__all__ = ["FORMATS", "REASONS", "Table"]
+__all__ = ["CODEC", "FEATURES", "FORMATS", "GENERAL", "GENERATION", "LM", "MERT", "MODEL", "REASONS", "Table"]

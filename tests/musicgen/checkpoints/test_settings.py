@@ -15,7 +15,6 @@ import pytest
 import torch
 import transformers
 
-from dev import formats
 from musicgen import GenerationParams, load_model, save_checkpoint
 from musicgen.checkpoints.files.settings import Fields
 from musicgen.checkpoints.layouts import audiocraft, huggingface
@@ -25,6 +24,7 @@ from musicgen.checkpoints.parts.codec import config_of_audiocraft
 from musicgen.checkpoints.parts.mert import open_mert
 from musicgen.checkpoints.parts.style import style_config
 from musicgen.checkpoints.tables import CODEC, FEATURES, GENERAL, LM, MERT, MODEL, Table
+from musicgen.checkpoints.tables.page import page
 from musicgen.conditioning.melody import chroma_of, null_chroma
 from musicgen.decoding.engine import FullDecoder
 from musicgen.lm.cpu_team import Team
@@ -223,7 +223,7 @@ def test_every_setting_on_the_list_of_the_read_ones_is_looked_up(kind):
 
 
 def test_the_page_of_the_documentation_is_made_of_the_tables():
-    assert formats.PATH.read_text(encoding="utf-8") == formats.page(), "run python -m dev.formats"
+    assert (ROOT / "docs" / "formats.md").read_text(encoding="utf-8") == page(), "its first line says how to write it"
 
 
 # Settings that are honoured

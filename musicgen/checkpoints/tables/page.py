@@ -15,7 +15,8 @@ _WIDTH = 120
 _BEGIN = """\
 # Formats and their settings
 
-`python -m dev.formats` writes this page from the tables in `musicgen/checkpoints/tables`, which the loader uses too.
+`python -m musicgen.checkpoints.tables.page docs/formats.md` writes this page from the tables in that folder, which the
+loader uses too.
 
 A model is a folder in the layout of transformers (`config.json` and weights), a folder or file in the layout of
 audiocraft (`state_dict.bin`, with `compression_state_dict.bin` for the codec), or one `.safetensors` file that this
@@ -76,5 +77,12 @@ def _values(allowed: tuple[object, ...]) -> str:
     return " or ".join("null" if value is None else str(value) for value in allowed) or "null"
 
 
+def main() -> None:
+    """Write the page to a file."""
+    parser = argparse.ArgumentParser(description="Write the page that lists every setting.")
+    parser.add_argument("path", type=Path, help="the file, such as docs/formats.md")
+    parser.parse_args().path.write_text(page(), encoding="utf-8")
+
+
 if __name__ == "__main__":
-    PATH.write_text(page(), encoding="utf-8")
+    main()
