@@ -1,16 +1,16 @@
-"""Writes docs/formats.md from the tables of settings in `musicgen/checkpoints/tables`.
+"""The page of the documentation that lists every setting, made of the tables.
 
-python -m dev.formats
+python -m musicgen.checkpoints.tables.page docs/formats.md
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from musicgen.checkpoints.tables import FORMATS, REASONS, Table
+from . import FORMATS, REASONS, Table
 
-PATH = Path(__file__).resolve().parent.parent / "docs" / "formats.md"
 _WIDTH = 120
 _BEGIN = """\
 # Formats and their settings
