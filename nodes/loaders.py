@@ -115,7 +115,8 @@ class MusicGenLoader(io.ComfyNode):
         text_encoder = TextEncoderHandle(patchers.wrap_text_encoder(parts.text_encoder), name)
         codec = CodecHandle(patchers.wrap_codec(parts.codec), parts.codec.fingerprint, name)
         lm, beside = patchers.wrap_lm(parts.lm), (text_encoder, codec)
-        handle = ModelHandle(lm, parts.config, codec.fingerprint, name, _style_handle(parts), beside)
+        weights = parts.lm.fingerprint()
+        handle = ModelHandle(lm, parts.config, codec.fingerprint, name, _style_handle(parts), beside, weights)
         return io.NodeOutput(handle, text_encoder, codec)
 
 
@@ -250,7 +251,8 @@ class MusicGenLoraLoader(io.ComfyNode):
                 continue
             changes: Any = read_lora(folders.resolve_lora(name)[1], model.config)
             said += [*changes.warnings, *changes.without_text]
-            model = replace(model, patcher=patchers.patch_lm(model.patcher, changes, share))
+            loras = (*model.loras, (name, share))
+            model = replace(model, patcher=patchers.patch_lm(model.patcher, changes, share), loras=loras)
         if said:
             progress.say(cls.hidden.unique_id, " ".join(said))
         return io.NodeOutput(model)
