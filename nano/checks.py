@@ -1,12 +1,14 @@
-"""Two checks that no table of held-out songs shows: prompts of people, and long pieces.
+"""Checks that no table of held-out songs shows: prompts of people, long pieces, and the patterns of one model.
 
-Both are commands of :mod:`nano.measure`.
+Each is a command of :mod:`nano.measure`.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+import time
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,9 +20,10 @@ from musicgen.model import load_model
 
 from . import outside
 from .corpus.bank import SAMPLE_RATE
+from .corpus.captions import read_caption
 from .heldout import Songs, sample
 from .probes import load_probe
-from .scores import hear
+from .scores import Figure, hear, score_requests, table
 
 PROMPTS: dict[str, dict[str, tuple[object, ...]]] = {
     "80s electronic track with melodic synthesizers, catchy beat, and groovy bass": {
@@ -97,3 +100,18 @@ def run_long(args: argparse.Namespace) -> None:
     for each in shares[:_SHOWN]:
         lines.append(" ".join(f"{share:.2f}" for share in each))
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def run_patterns(args: argparse.Namespace) -> None:
+    """Sample the same captions by each pattern that the model knows, and print one column of figures for each."""
+    model, probe, songs = load_model(args.model), load_probe(args.probe), Songs("test", args.clips, args.seconds)
+    asked = [read_caption(caption) for caption in songs.captions]
+    columns = {}
+    for pattern in [*dict.fromkeys([model.config.pattern.name, *model.config.patterns])]:
+        began = time.process_time()
+        audio, _ = sample(model, songs, replace(request_of(args), pattern=pattern))
+        spent = (time.process_time() - began) / args.clips
+        figures = [*outside.score_requests(audio, asked, SAMPLE_RATE)]
+        figures += score_requests(hear(audio, SAMPLE_RATE, probe), asked)
+        columns[pattern] = [*figures, Figure("processor seconds a piece", "value", (spent,))]
+    sys.stdout.write(table(columns) + "\n")

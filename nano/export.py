@@ -97,8 +97,10 @@ def _fill(target: dict[str, Tensor], recipe: Recipe, weight: Tensor) -> None:
         magnitude, direction = recipe.sources
         # Taken from the rounded direction, so that the two halves make one weight again.
         weight = weight.half().float()
-        target[magnitude].copy_(weight.flatten(1).norm(dim=1).view_as(target[magnitude]))
-        target[direction].copy_(weight)
+        norm = weight.flatten(1).norm(dim=1).view_as(target[magnitude])
+        target[magnitude].copy_(norm)
+        # A channel of a widened encoder is 0: it gets any direction, of length 0.
+        target[direction].copy_(torch.where(norm == 0, torch.ones(()), weight))
         return
     for name, part in zip(recipe.sources, weight.chunk(len(recipe.sources)), strict=True):
         target[name].copy_(part)

@@ -201,17 +201,17 @@ def train_lm(
     elif training.recipe.text_first[0]:
         training.teach_text()
     progress = ProgressLog(
-        "melody lm" if training.batches.melody else "text lm", training.recipe.steps, training.step_number
+        "melody lm" if training.batches.melody else "text lm", training.recipe.trained_steps, training.step_number
     )
     saved, figures = time.monotonic(), ""
-    while training.step_number < training.recipe.steps:
+    while training.step_number < training.recipe.trained_steps:
         losses = training.step()
         done = training.step_number
-        if done % judge_every == 0 or done == training.recipe.steps:
+        if done % judge_every == 0 or done == training.recipe.trained_steps:
             figures = "held-out " + "/".join(f"{value:.2f}" for value in judge_lm(training, held_out))
             if report is not None:
                 report(f"step {done}: {figures}")
-        if time.monotonic() - saved > every_seconds or done == training.recipe.steps:
+        if time.monotonic() - saved > every_seconds or done == training.recipe.trained_steps:
             save_checkpoint(checkpoint, training.state())
             saved = time.monotonic()
         progress.update(done, "loss " + "/".join(f"{value:.2f}" for value in losses.tolist()) + " " + figures)

@@ -11,6 +11,8 @@ class LMRecipe:
     """How a language model is trained: all that the result depends on, but the data and the networks."""
 
     steps: int = 10000
+    stop: int | None = None
+    """Train only so many of the steps; the schedules are those of all."""
     phases: tuple[tuple[float, int, int], ...] = ((0.6, 150, 12), (0.85, 300, 6), (1.0, 500, 4))
     """Up to this share of the steps, clips of so many frames, and how many in a batch; bars repeat, so that the
     first is the hard one."""
@@ -56,6 +58,11 @@ class LMRecipe:
     """Codebook patterns, and how often a batch is laid out by each. One that takes n columns for a frame gets a
     clip, and at most a batch, that is shorter, so that a step costs about the same."""
     seed: int = 1
+
+    @property
+    def trained_steps(self) -> int:
+        """The steps that are trained."""
+        return self.steps if self.stop is None else self.stop
 
     def settings(self) -> dict[str, Any]:
         """All numbers as a checkpoint keeps them: tuples as lists."""

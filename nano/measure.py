@@ -25,7 +25,7 @@ from musicgen.training.resume import ProgressLog
 
 from . import outside
 from . import scores as score
-from .checks import request_of, run_long, run_prompts
+from .checks import request_of, run_long, run_patterns, run_prompts
 from .corpus.bank import SAMPLE_RATE
 from .corpus.captions import Labels, read_caption
 from .corpus.songs import make_songs, split_seeds
@@ -198,12 +198,17 @@ def main() -> None:
     lengthens.add_argument("--model", type=Path, required=True, help="a model folder")
     lengthens.add_argument("--pieces", type=int, default=16)
     lengthens.set_defaults(run=run_long)
-    for command in (scores, draws, asks, lengthens):
+    compares = commands.add_parser("patterns", help="one model, each pattern that it knows")
+    compares.add_argument("--model", type=Path, required=True, help="a model folder")
+    compares.add_argument("--clips", type=int, default=128, help="pieces of each pattern")
+    compares.add_argument("--probe", type=Path, default=SHIPPED_PROBE)
+    compares.set_defaults(run=run_patterns)
+    for command in (scores, draws, asks, lengthens, compares):
         command.add_argument("--pattern", help="the codebook pattern to sample by; by default the model's own")
         command.add_argument("--cfg-coef", type=float, default=2.0)
         command.add_argument("--temperature", type=float, default=1.0)
         command.add_argument("--top-k", type=int, default=250)
-    for command in (scores, trains, draws, asks, lengthens):
+    for command in (scores, trains, draws, asks, lengthens, compares):
         command.add_argument("--seconds", type=float, default=10.0, help="length of a clip")
         command.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

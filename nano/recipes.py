@@ -7,6 +7,7 @@ from pathlib import Path
 
 from musicgen.config import CodecConfig, LMConfig
 from musicgen.training.codec import CodecRecipe
+from musicgen.training.decoder import DecoderRecipe
 
 from .lm_recipe import LMRecipe
 from .networks import TextShape
@@ -47,6 +48,7 @@ class Plan:
     judge_every: int
     codec: CodecConfig
     codec_recipe: CodecRecipe
+    decoder_recipe: DecoderRecipe
     codec_songs: int
     codec_begins: Path | None
     """A model folder whose codec the training begins with: one that knows waves already needs some 2,000 steps less."""
@@ -97,6 +99,7 @@ NANO = Plan(
     judge_every=500,
     codec=NANO_CODEC,
     codec_recipe=CodecRecipe(steps=7500, learning_rate=3e-3),
+    decoder_recipe=DecoderRecipe(),
     codec_songs=3000,
     codec_begins=Path(__file__).parents[1] / "models" / "musicgen-nano",
     text=_TEXT,
@@ -106,10 +109,10 @@ NANO = Plan(
     },
     lm_recipes={
         "text": (
-            LMRecipe(steps=6000, phases=_PHASES, text_first=(1500, 48)),
+            LMRecipe(steps=6000, stop=3600, phases=_PHASES, text_first=(1500, 48)),
             # Long clips, and every pattern: windows of long pieces, and the sampler's choice, are like them.
             LMRecipe(
-                steps=8000,
+                steps=5600,
                 phases=((0.4, 200, 9), (0.7, 350, 5), (1.0, 500, 4)),
                 text_first=(0, 0),
                 patterns=_ALL_PATTERNS,
@@ -119,7 +122,7 @@ NANO = Plan(
         ),
         "melody": (
             LMRecipe(
-                steps=5000, phases=_PHASES, text_first=(0, 0), drop_melody=0.1, drop_all=0.1, learning_rate=2e-3, seed=3
+                steps=3600, phases=_PHASES, text_first=(0, 0), drop_melody=0.1, drop_all=0.1, learning_rate=2e-3, seed=3
             ),
         ),
     },
@@ -142,6 +145,7 @@ MINIATURE = Plan(
     judge_every=30,
     codec=replace(NANO_CODEC, n_filters=2, dimension=16, card=64),
     codec_recipe=CodecRecipe(steps=60, autoencoder_steps=30, batch=2, frames=25, warmup=5),
+    decoder_recipe=DecoderRecipe(n_filters=4, steps=6, batch=2, frames=25, warmup=5),
     codec_songs=8,
     codec_begins=None,
     text=_TINY_TEXT,

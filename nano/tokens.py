@@ -26,7 +26,7 @@ def round_to_half(codec: EnCodec) -> EnCodec:
         if isinstance(module, nn.Conv1d | nn.ConvTranspose1d):
             direction = module.weight.half().float()
             norm = direction.flatten(1).norm(dim=1).view(-1, 1, 1)
-            module.weight.copy_(direction * (norm.half().float() / norm))
+            module.weight.copy_(direction * (norm.half().float() / norm.clamp_min(1e-12)))
             if module.bias is not None:
                 module.bias.copy_(module.bias.half().float())
     for name, tensor in codec.model.state_dict().items():

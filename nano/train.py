@@ -1,6 +1,6 @@
 """Train musicgen-nano: `python -m nano.train STAGE --work FOLDER`.
 
-Stages: songs, codec, tokens, lm, export, or all of them in this order. Every stage goes on where it
+Stages: songs, codec, tokens, decoder, lm, export, or all of them in this order. Every stage goes on where it
 was stopped, and takes what the stages before it left in the work folder. `--miniature` does it all
 in about a minute, at sizes that only show that it runs.
 """
@@ -12,10 +12,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from musicgen.codec.encodec import EnCodec
 from musicgen.model import load_model
 from musicgen.training.codec import CodecTraining, train_codec
+from musicgen.training.decoder import DecoderTraining, train_decoder
 
 from . import recipes
 from .corpus.captions import vocabulary
@@ -25,7 +28,7 @@ from .lm import LMTraining, train_lm
 from .tokens import TokenStore, round_to_half, tokenise_songs
 from .vocabulary import Vocabulary
 
-STAGES = ("songs", "codec", "tokens", "lm", "export")
+STAGES = ("songs", "codec", "tokens", "decoder", "lm", "export")
 MODELS = {"text": "musicgen-nano", "melody": "musicgen-nano-melody"}
 
 
@@ -54,14 +57,25 @@ class Workshop:
         training = CodecTraining(
             self.plan.codec, self.plan.codec_recipe, songs.first(self.plan.codec_songs), self.device, begin
         )
-        judged = held_out[: self.plan.judged_songs, : 4 * self.plan.codec.sample_rate]
+        judged = self._judged(held_out)
         train_codec(training, self.folder / "codec.pt", judged, judge_every=self.plan.judge_every, report=_say)
         return training
+
+    def _judged(self, held_out: SongStore) -> np.ndarray:
+        return held_out[: self.plan.judged_songs, : 4 * self.plan.codec.sample_rate]
 
     def tokens(self, split: str) -> TokenStore:
         """A part of the corpus as codes."""
         codec = round_to_half(self.codec().codec)
         return tokenise_songs(codec, self.songs(split), self.folder / "tokens", split)
+
+    def decoder(self) -> EnCodec:
+        """The codec as it ships: with a decoder that was trained on, on the codes that the language models know."""
+        codec = round_to_half(self.codec().codec)
+        songs, held_out = self.songs("train"), self.songs("valid")
+        training = DecoderTraining(codec, self.plan.decoder_recipe, songs, self.tokens("train").codes, self.device)
+        checkpoint = self.folder / "decoder.pt"
+        return train_decoder(training, checkpoint, self._judged(held_out), judge_every=self.plan.judge_every)
 
     def lm(self, kind: str) -> LMTraining:
         """A language model, trained to the end."""
@@ -78,7 +92,7 @@ class Workshop:
 
     def export(self, kind: str) -> None:
         """A model folder."""
-        training, codec = self.lm(kind), self.codec().codec
+        training, codec = self.lm(kind), self.decoder()
         target = self.folder / "models" / MODELS[kind]
         if target.exists():
             _say(f"{target} is there already")
@@ -135,8 +149,8 @@ def main(arguments: list[str] | None = None) -> None:
         if stage in ("lm", "export"):
             for kind in kinds:
                 getattr(shop, stage)(kind)
-        elif stage == "codec":
-            shop.codec()
+        elif stage in ("codec", "decoder"):
+            getattr(shop, stage)()
         else:
             for split in ("train", "valid"):
                 getattr(shop, stage)(split)

@@ -8,16 +8,23 @@ from .codec import MusicGenEnCodecDecode, MusicGenEnCodecEncode
 from .conditioning import MusicGenMelodyChroma, MusicGenStyle, MusicGenTextEncode
 from .host import folders
 from .loaders import MusicGenLoader, MusicGenLoraLoader
+from .picking import MusicGenPick
+from .pictures import MusicGenPlot
+from .replacements import register_replacements
 from .sampling import MusicGenSampleTokens
 from .saving import MusicGenSaveCheckpoint
+from .text_to_music import MusicGenTextToMusic
+from .timing import MusicGenCurves, MusicGenDuration
+from .token_files import MusicGenLoadTokens, MusicGenSaveTokens
 
 
 class MusicGenExtension(ComfyExtension):
-    """Answers ComfyUI: the model folder and the nodes."""
+    """Answers ComfyUI: the model folder, the nodes, and the nodes of other packs that they can replace."""
 
     async def on_load(self) -> None:
-        """Make `models/musicgen` known to the host."""
+        """Make `models/musicgen` and the replacements known to the host."""
         folders.register_model_folder()
+        await register_replacements()
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         """Every node of the pack, in the order of everyday use, which ComfyUI keeps where its search finds several."""
@@ -30,5 +37,12 @@ class MusicGenExtension(ComfyExtension):
             MusicGenEnCodecEncode,
             MusicGenStyle,
             MusicGenLoraLoader,
+            MusicGenDuration,
+            MusicGenPick,
+            MusicGenPlot,
+            MusicGenCurves,
+            MusicGenSaveTokens,
+            MusicGenLoadTokens,
             MusicGenSaveCheckpoint,
+            MusicGenTextToMusic,
         ]

@@ -8,7 +8,8 @@ from comfy_api.latest import io
 from ..musicgen.conditioning.melody import extract_melody
 from ..musicgen.images import chroma_image
 from .host import patchers, progress
-from .inputs import read_audio, style_of
+from .inputs.conditions import style_of
+from .inputs.sound import read_audio
 from .sockets import (
     CATEGORY,
     MAX_HEARD_SECONDS,
@@ -32,6 +33,7 @@ class MusicGenTextEncode(io.ComfyNode):
             node_id="MusicGenTextEncode",
             display_name="MusicGen Text Encode",
             category=CATEGORY,
+            essentials_category="Audio",
             description="Encodes a description of music into conditioning for MusicGen Sample Tokens. The core nodes "
             "Conditioning (Average), (Combine), (Concat), Zero Out and SetTimestepRange work on it.",
             search_aliases=[

@@ -14,14 +14,18 @@ from ..musicgen.generation.patterns import PATTERN_NAMES, trained_pattern_name
 from ..musicgen.generation.request import Request
 from ..musicgen.images import codes_image
 from .host import patchers, progress
-from .inputs import read_request, sampled_tokens
+from .inputs.conditions import read_request
+from .inputs.tokens import sampled_tokens
 from .sockets import (
     CATEGORY,
     MAX_SECONDS,
+    CodecHandle,
+    CodecSocket,
     MelodyBatch,
     MelodySocket,
     ModelHandle,
     ModelSocket,
+    PlayerSocket,
     StyleBatch,
     StyleSocket,
     Tokens,
@@ -29,6 +33,7 @@ from .sockets import (
 )
 
 AUTO = "auto"
+DISCARD, KEEP = "stop the run", "keep the music so far"
 
 
 class MusicGenSampleTokens(io.ComfyNode):
@@ -40,6 +45,7 @@ class MusicGenSampleTokens(io.ComfyNode):
             node_id="MusicGenSampleTokens",
             display_name="MusicGen Sample Tokens",
             category=CATEGORY,
+            essentials_category="Audio",
             description="Samples the tokens of a piece of music with a MusicGen model: from a description, along a "
             "melody, in the style of a recording, or as the continuation of one.",
             search_aliases=[
@@ -169,6 +175,24 @@ class MusicGenSampleTokens(io.ComfyNode):
                     tooltip="Weight of the description against a style. 1 guides by both at once; about 5 brings the "
                     "description out. Without a style it does nothing.",
                 ),
+                CodecSocket.Input(
+                    "codec",
+                    optional=True,
+                    tooltip="The codec from the same loader. With it, the node plays the piece as far as it exists, "
+                    "while it samples.",
+                ),
+                io.Combo.Input(
+                    "on_cancel",
+                    display_name="on Cancel",
+                    options=[DISCARD, KEEP],
+                    default=DISCARD,
+                    optional=True,
+                    advanced=True,
+                    tooltip=f"{DISCARD}: Cancel stops the run, as everywhere. {KEEP}: while this node samples, Cancel "
+                    "ends the sampling alone, and the run goes on with the music that exists. Cancel again stops the "
+                    "run.",
+                ),
+                PlayerSocket.Input("audioUI", optional=True, tooltip="Plays the piece while it is sampled."),
             ],
             outputs=[
                 TokensSocket.Output(
@@ -176,6 +200,7 @@ class MusicGenSampleTokens(io.ComfyNode):
                 )
             ],
             hidden=[io.Hidden.unique_id],
+            is_output_node=True,
         )
 
     @classmethod
@@ -196,6 +221,9 @@ class MusicGenSampleTokens(io.ComfyNode):
         prompt: Tokens | None = None,
         style: StyleBatch | None = None,
         cfg_coef_beta: float = 1.0,
+        codec: CodecHandle | None = None,
+        on_cancel: str = DISCARD,
+        **_player: Any,
     ) -> io.NodeOutput:
         chosen = None if pattern == AUTO else pattern
         params = GenerationParams(

@@ -21,6 +21,8 @@ CodecSocket = io.Custom("MUSICGEN_CODEC")
 MelodySocket = io.Custom("MUSICGEN_MELODY")
 StyleSocket = io.Custom("MUSICGEN_STYLE")
 TokensSocket = io.Custom("MUSICGEN_TOKENS")
+PlayerSocket = io.Custom("AUDIO_UI")
+"""The frontend's audio player, a widget that the host fills from a node's output and that sends nothing."""
 
 CATEGORY = "audio/MusicGen"
 MAX_SECONDS = 3600.0
@@ -41,7 +43,7 @@ class StyleHandle:
 class ModelHandle:
     """A language model: on MUSICGEN_MODEL. codec: fingerprint of the codec whose codes it samples.
 
-    style: of a style model, else None.
+    style: of a style model, else None. parts: text encoder and codec from the same loader.
     """
 
     patcher: Any
@@ -49,6 +51,7 @@ class ModelHandle:
     codec: str
     name: str
     style: StyleHandle | None = None
+    parts: tuple[TextEncoderHandle, CodecHandle] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ class Tokens(TypedDict):
     codes: int64 [B, K, T] on the CPU. codec: fingerprint of the codec they belong to. model: name of
     the model they come from. num_samples: exact length of the sound, None for all of its frames.
     pattern and seed: how they were sampled, None where they were encoded from a recording.
+    recipe: how they were made, as JSON: model, LoRAs, description, numbers, pattern.
     """
 
     codes: Tensor
@@ -105,3 +109,4 @@ class Tokens(TypedDict):
     num_samples: int | None
     pattern: str | None
     seed: int | None
+    recipe: dict[str, Any] | None

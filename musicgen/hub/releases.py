@@ -28,6 +28,11 @@ class Release:
         return self.repo.rpartition("/")[2]
 
     @property
+    def size(self) -> str:
+        """The end of the model's name: small, melody, stereo-large."""
+        return self.name.partition("-")[2]
+
+    @property
     def label(self) -> str:
         """The entry in a list of choices."""
         extra = " and ".join(repo.rpartition("/")[2] for _, repo in self.companions)
@@ -60,13 +65,16 @@ def find_release(label: str) -> Release | None:
 
 
 def named_release(name: str) -> Release | None:
-    """Return the release of a repository or a model's name, in any case.
+    """Return the release of a repository, of a model's name, or of the size in that name, in any case.
 
     >>> named_release("facebook/musicgen-small").name
     'musicgen-small'
+    >>> named_release("Medium").name
+    'musicgen-medium'
     """
     clean = name.strip().casefold()
-    return next((release for release in RELEASES if clean in (release.repo, release.name)), None)
+    known = {word: release for release in reversed(RELEASES) for word in (release.repo, release.name, release.size)}
+    return known.get(clean)
 
 
 def select_files(names: Collection[str]) -> list[str]:

@@ -185,14 +185,16 @@ class CodecFigures:
 def judge_codec(codec: EnCodec, songs: np.ndarray, quantized: bool = True) -> CodecFigures:
     """Measure a codec on whole songs `[N, L]`; with quantized False, the autoencoder without its quantiser."""
     ratios, distances, codes = [], [], []
+    device = next(codec.parameters()).device
     for first in range(0, len(songs), 8):
-        audio = torch.from_numpy(np.asarray(songs[first : first + 8], dtype=np.float32))
+        audio = torch.from_numpy(np.asarray(songs[first : first + 8], dtype=np.float32)).to(device)
         if quantized:
             batch = codec.encode(audio[:, None], codec.sample_rate)
             output = codec.decode(batch)[:, 0, : audio.shape[1]]
             codes.append(batch)
         else:
             output = codec.model.decoder(codec.model.encoder(audio[:, None]))[:, 0, : audio.shape[1]]
+        output, audio = output.cpu(), audio.cpu()
         ratios.append(si_snr(output, audio))
         distances.append(mel_distance(output, audio, codec.sample_rate))
     # Perplexity of each codebook: the exponential of the entropy of its codes.

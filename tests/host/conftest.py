@@ -35,6 +35,7 @@ class Host:
         self.base = server.base
         self.models = server.base / "models" / "musicgen"
         self._runs = 0
+        self._older = "SaveAudioAdvanced" not in server.object_info()
 
     def workflow(
         self,
@@ -60,6 +61,15 @@ class Host:
         for node in prompt.values():
             found = changes.get(node["class_type"], {})
             node["inputs"].update({key: value for key, value in found.items() if value is not None})
+        return self._in_older_words(prompt) if self._older else prompt
+
+    @staticmethod
+    def _in_older_words(prompt: dict) -> dict:
+        """A prompt with the saver that ComfyUI had before 0.26, which the newer one replaced."""
+        for node in prompt.values():
+            if node["class_type"] == "SaveAudioAdvanced":
+                node["class_type"] = "SaveAudio"
+                node["inputs"] = {key: node["inputs"][key] for key in ("audio", "filename_prefix")}
         return prompt
 
     def play(self, prompt: dict, on_event: Callable[[str, dict], None] | None = None) -> tuple[np.ndarray, int]:
@@ -74,6 +84,7 @@ class Host:
         entry = self.server.run(prompt, on_event, timeout=300)
         assert describe_failure(entry) is None
         items = [item for output in entry["outputs"].values() for item in output.get("audio", [])]
+        items = [item for item in items if item["type"] == "output"]  # players have files of their own
         return [decode(self.server.view(item)) for item in items]
 
     def fail(self, prompt: dict) -> tuple[str, str]:
@@ -98,6 +109,13 @@ class Host:
         """A melody of sine tones [L] at 32 kHz."""
         time = np.arange(round(seconds_each * RATE)) / RATE
         return np.concatenate([0.5 * np.sin(2 * np.pi * note * time) for note in notes])
+
+
+def complaints(log: str) -> list[str]:
+    """The lines in which ComfyUI says that a pack did not load; some versions miss packages for nodes of their own."""
+    words = ("IMPORT FAILED", "Cannot import", "Error while calling comfy_entrypoint")
+    lines = [line for line in log.splitlines() if any(word in line for word in words)]
+    return [line for line in lines if "custom_nodes" in line or "comfy_entrypoint" in line]
 
 
 def decode(data: bytes) -> tuple[np.ndarray, int]:

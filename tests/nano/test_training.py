@@ -16,12 +16,14 @@ import pytest
 import torch
 
 from musicgen import GenerationParams, load_model
+from musicgen.codec.encodec import EnCodec
 from musicgen.conditioning.melody import Melody, MelodyLead
 from musicgen.conditioning.tokenizer import load_tokenizer
 from musicgen.fidelity import mel_distance, si_snr
 from musicgen.generation.patterns import named_pattern
 from musicgen.lm.transformer import sinusoidal_positions
 from musicgen.training.codec import CodecTraining, train_codec
+from musicgen.training.decoder import DecoderTraining, train_decoder, widened
 from musicgen.training.losses import codes_cross_entropy
 from musicgen.training.resume import load_checkpoint, save_checkpoint
 from nano import recipes
@@ -80,10 +82,44 @@ def test_the_language_model_s_loss_falls(shop, kind):
     assert np.mean(losses[-5:]) < losses[0] - 0.2
 
 
-@pytest.mark.parametrize("make", [codec_training, lambda s: lm_training(s, "text"), lambda s: lm_training(s, "melody")])
+def decoder_training(shop, **changes) -> DecoderTraining:
+    recipe = replace(PLAN.decoder_recipe, **changes)
+    return DecoderTraining(shop.codec().codec, recipe, shop.songs("train"), shop.tokens("train").codes)
+
+
+def test_a_widened_codec_encodes_and_decodes_as_before(shop):
+    narrow = shop.codec().codec
+    wide = widened(narrow, 2 * PLAN.codec.n_filters, torch.Generator().manual_seed(0))
+    assert wide.config.n_filters == 2 * PLAN.codec.n_filters
+    songs = torch.from_numpy(shop.songs("valid")[:2].astype(np.float32))[:, None]
+    codes = narrow.encode(songs, narrow.sample_rate)
+    assert torch.equal(wide.encode(songs, wide.sample_rate), codes)
+    assert (wide.decode(codes) - narrow.decode(codes)).abs().max() < 1e-5
+    with pytest.raises(ValueError, match="n_filters is 1, but the codec has 2"):
+        widened(narrow, 1, torch.Generator())
+
+
+def test_a_decoder_s_training_lowers_its_loss_and_leaves_the_codes_alone(shop, tmp_path):
+    training = decoder_training(shop, steps=60, n_filters=4)
+    songs = shop.songs("valid")[:2]
+    before = shop.codec().codec
+    losses = [training.step() for _ in range(40)]
+    assert np.mean(losses[-8:]) < 0.95 * np.mean(losses[:8])
+    after = train_decoder(training, tmp_path / "decoder.pt", songs[:, :16000])
+    audio = torch.from_numpy(songs.astype(np.float32))[:, None]
+    assert torch.equal(after.encode(audio, 16000), before.encode(audio, 16000))
+    assert isinstance(after, EnCodec) and not torch.equal(after.decode(after.encode(audio, 16000)), audio)
+    again = train_decoder(decoder_training(shop, steps=60, n_filters=4), tmp_path / "decoder.pt", songs[:, :16000])
+    assert all(torch.equal(a, b) for a, b in zip(after.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [codec_training, decoder_training, lambda s: lm_training(s, "text"), lambda s: lm_training(s, "melody")],
+)
 def test_a_training_goes_on_from_its_checkpoint_exactly(shop, make, tmp_path):
     straight = make(shop)
-    straight.step_number = 28
+    straight.step_number = 28 if straight.recipe.steps > 30 else 0
     for _ in range(3):
         straight.step()
     save_checkpoint(tmp_path / "x.pt", straight.state())

@@ -17,7 +17,14 @@ IDS = [
     "MusicGenEnCodecEncode",
     "MusicGenStyle",
     "MusicGenLoraLoader",
+    "MusicGenDuration",
+    "MusicGenPick",
+    "MusicGenPlot",
+    "MusicGenCurves",
+    "MusicGenSaveTokens",
+    "MusicGenLoadTokens",
     "MusicGenSaveCheckpoint",
+    "MusicGenTextToMusic",
 ]
 
 
@@ -59,6 +66,7 @@ def test_words_that_people_type_find_the_everyday_nodes(node_list, word):
         ("sound like", "MusicGenStyle"),
         ("loop", "MusicGenSampleTokens"),
         ("finetune", "MusicGenLoraLoader"),
+        ("background music", "MusicGenTextToMusic"),
     ],
 )
 def test_words_of_one_task_find_its_node(node_list, word, node_id):
@@ -91,14 +99,18 @@ def test_the_loader_states_the_licence_of_the_released_weights(node_list):
 
 def test_the_saver_states_that_the_licence_stays(node_list):
     page = (ROOT / "web" / "docs" / "MusicGenSaveCheckpoint.md").read_text(encoding="utf-8")
-    assert all("CC-BY-NC 4.0" in text for text in (node_list[-1].GET_SCHEMA().description, page))
+    assert all(
+        "CC-BY-NC 4.0" in text
+        for text in (node_list[IDS.index("MusicGenSaveCheckpoint")].GET_SCHEMA().description, page)
+    )
 
 
 def test_the_samplers_inputs_keep_their_order(node_list):
     ids = [part.id for part in node_list[2].GET_SCHEMA().inputs]
     sockets, optional = ["model", "positive"], ["negative", "melody", "prompt", "style", "cfg_coef_beta"]
+    later = ["codec", "on_cancel", "audioUI"]
     widgets = ["duration", "batch_size", "seed", "cfg_coef", "temperature", "top_k", "top_p", "pattern"]
-    assert ids == sockets + widgets + optional
+    assert ids == sockets + widgets + optional + later
 
 
 def test_the_models_folder_joins_the_users_own_paths(comfy, host, models_folder, monkeypatch):

@@ -1,0 +1,177 @@
+"""The whole graph from a description to sound as one node, which ComfyUI expands into the nodes of the stages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from .host import folders
+from .host.expansion import GraphBuilder
+from .sockets import CATEGORY, MAX_SECONDS, ModelHandle, ModelSocket
+
+
+class MusicGenTextToMusic(io.ComfyNode):
+    """A model's name and a description -> AUDIO."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        names = folders.choices()
+        return io.Schema(
+            node_id="MusicGenTextToMusic",
+            display_name="MusicGen Text to Music",
+            category=CATEGORY,
+            description="Makes music from a description in one step. It runs MusicGen Loader, Text Encode, Sample "
+            "Tokens and EnCodec Decode; use these for a melody, a style, a negative description or LoRAs. Meta's "
+            "released weights are licensed CC-BY-NC 4.0: no commercial use.",
+            search_aliases=["one step music", "simple music", "quick music", "background music"],
+            essentials_category="Audio",
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=names,
+                    default=folders.DEFAULT_MODEL if folders.DEFAULT_MODEL in names else None,
+                    tooltip="A bundled model, a model from models/musicgen, or a download into that folder, as in "
+                    "MusicGen Loader.",
+                ),
+                io.String.Input(
+                    "text",
+                    multiline=True,
+                    dynamic_prompts=True,
+                    tooltip="Describe the music: genre, instruments, mood, tempo. An empty text is no description.",
+                ),
+                io.Float.Input(
+                    "duration",
+                    display_name="duration (s)",
+                    default=10.0,
+                    min=0.1,
+                    max=MAX_SECONDS,
+                    step=0.1,
+                    tooltip="Length of the whole piece in seconds, a prompt included.",
+                ),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="Starts the random numbers. The same seed gives the same piece.",
+                ),
+                io.Int.Input(
+                    "batch_size",
+                    display_name="pieces (batch_size)",
+                    default=1,
+                    min=1,
+                    max=64,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Number of pieces to sample at once. Piece i equals the piece that seed + i gives alone.",
+                ),
+                io.Float.Input(
+                    "cfg_coef",
+                    display_name="guidance (cfg_coef)",
+                    default=3.0,
+                    min=0.0,
+                    max=20.0,
+                    step=0.1,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Classifier-free guidance: the higher, the closer the piece follows its description. 1 "
+                    "turns guidance off and takes less time.",
+                ),
+                io.Float.Input(
+                    "temperature",
+                    default=1.0,
+                    min=0.0,
+                    max=5.0,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Below 1 the music is more predictable, above 1 more varied. 0 always takes the likeliest "
+                    "token.",
+                ),
+                io.Int.Input(
+                    "top_k",
+                    display_name="likeliest tokens (top_k)",
+                    default=250,
+                    min=0,
+                    max=65536,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Draw each token from this many of the likeliest ones. 0 draws from all.",
+                ),
+                io.Float.Input(
+                    "top_p",
+                    display_name="likeliest share (top_p)",
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    optional=True,
+                    advanced=True,
+                    tooltip="Draw each token from the likeliest ones that together have this probability. Above 0 it "
+                    "replaces top_k.",
+                ),
+                ModelSocket.Input(
+                    "loaded_model",
+                    optional=True,
+                    tooltip="A model from MusicGen Loader or MusicGen LoRA Loader, instead of the one chosen above.",
+                ),
+                io.Audio.Input(
+                    "prompt",
+                    optional=True,
+                    tooltip="A recording to continue, shorter than the duration. The piece begins with it.",
+                ),
+            ],
+            outputs=[io.Audio.Output("audio", display_name="audio", tooltip="The piece, one batch item for each.")],
+            enable_expand=True,
+        )
+
+    @classmethod
+    def validate_inputs(cls, model: str | None, loaded_model: Any = False) -> bool | str:
+        """Explain a name that no model has, unless a loaded model is linked, for which ComfyUI passes None."""
+        try:
+            if model is not None and loaded_model is not None:
+                folders.resolve_model(model)
+        except ValueError as error:
+            return str(error)
+        return True
+
+    @classmethod
+    def execute(
+        cls,
+        model: str,
+        text: str,
+        duration: float,
+        seed: int,
+        batch_size: int = 1,
+        cfg_coef: float = 3.0,
+        temperature: float = 1.0,
+        top_k: int = 250,
+        top_p: float = 0.0,
+        loaded_model: ModelHandle | None = None,
+        prompt: io.Audio.Type | None = None,
+    ) -> io.NodeOutput:
+        graph = GraphBuilder()
+        lm, text_encoder, codec = _parts(graph, model, loaded_model)
+        positive = graph.node("MusicGenTextEncode", text_encoder=text_encoder, text=text).out(0)
+        widgets = {"cfg_coef": cfg_coef, "temperature": temperature, "top_k": top_k, "top_p": top_p, "pattern": "auto"}
+        if prompt is not None:
+            widgets["prompt"] = graph.node("MusicGenEnCodecEncode", codec=codec, audio=prompt).out(0)
+        request = {"duration": duration, "batch_size": batch_size, "seed": seed, **widgets}
+        tokens = graph.node("MusicGenSampleTokens", model=lm, positive=positive, **request).out(0)
+        audio = graph.node("MusicGenEnCodecDecode", codec=codec, tokens=tokens).out(0)
+        return io.NodeOutput(audio, expand=graph.finalize())
+
+
+def _parts(graph: GraphBuilder, model: str, loaded: ModelHandle | None) -> tuple[Any, Any, Any]:
+    """Language model, text encoder and codec: links to a loader in the graph, or handles."""
+    if loaded is None:
+        loader = graph.node("MusicGenLoader", model=model, dtype="auto")
+        return loader.out(0), loader.out(1), loader.out(2)
+    if loaded.parts is None:
+        raise ValueError(
+            f"loaded_model is {loaded.name!r} without its text encoder and codec; connect MusicGen Loader, or use "
+            "MusicGen Text Encode, Sample Tokens and EnCodec Decode one by one."
+        )
+    return (loaded, *loaded.parts)
