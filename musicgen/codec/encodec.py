@@ -127,8 +127,30 @@ class EnCodec(nn.Module):
         per_channel = codes.view(batch, channels, self.config.num_codebooks, codes.shape[-1])
         return per_channel.transpose(1, 2).reshape(batch, self.num_codebooks, codes.shape[-1])
 
+    @torch.no_grad()
+    @torch_defaults()
+    def states(self, audio: Tensor, sample_rate: int) -> Tensor:
+        """Encode audio to the states before the quantiser, in mono whatever the model's channels are.
+
+        Args:
+            audio: `[B, C, L]`, whose channels are mixed to one.
+            sample_rate: samples per second of the audio, which is resampled to the codec's rate.
+
+        Returns:
+            `[B, dimension, T]`.
+
+        Raises:
+            ValueError: the audio is refused by :func:`check_audio`.
+        """
+        audio = convert_channels(resample(downmix(check_audio(audio, sample_rate)), sample_rate, self.sample_rate), 1)
+        return torch.cat(list(self._states(audio.to(self._device()), None)), dim=2)
+
     def _encode(self, audio: Tensor, on_progress: OnProgress | None) -> Tensor:
         """Encode audio `[B, 1, L]` to codes `[B, K, T]`, chunk by chunk."""
+        return torch.cat([self.model.quantize(piece) for piece in self._states(audio, on_progress)], dim=2)
+
+    def _states(self, audio: Tensor, on_progress: OnProgress | None) -> Iterator[Tensor]:
+        """Yield the states of audio `[B, 1, L]`, piece by piece along the frames."""
         hop, chunk = self.config.hop_length, self._chunk()
         frames = -(-audio.shape[2] // hop)
         outer, lstm, inner = split_at_lstm(self.model.encoder.model)
@@ -137,8 +159,7 @@ class EnCodec(nn.Module):
         pieces = _watched(pieces, frames, on_progress)
         if lstm is not None:
             pieces = recurrent(lstm, Rolling(pieces).pieces(frames, _RECURRENT_FRAMES))
-        states = windows(inner, Rolling(pieces), frames, _RECURRENT_FRAMES, reach(inner))
-        return torch.cat([self.model.quantize(piece) for piece in states], dim=2)
+        yield from windows(inner, Rolling(pieces), frames, _RECURRENT_FRAMES, reach(inner))
 
     @torch.no_grad()
     @torch_defaults()

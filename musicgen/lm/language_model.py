@@ -47,7 +47,7 @@ class LMModel(nn.Module):
         self.head = operations.Linear(config.dim, config.num_codebooks * config.card, bias=False, **factory)
         if config.text_projection:
             self.description_proj = operations.Linear(config.text_dim, config.dim, **factory)
-        if config.chroma_dim is not None:
+        if config.chroma_dim is not None and config.chroma_projection:
             self.melody_proj = operations.Linear(config.chroma_dim, config.dim, **factory)
         if config.style_dim is not None:
             self.style_proj = operations.Linear(config.style_dim, config.dim, **factory)
@@ -68,7 +68,8 @@ class LMModel(nn.Module):
 
     def project_melody(self, chroma: Tensor) -> Tensor:
         """Project a chromagram `[B, frames, num_chroma]` to `[B, frames, dim]`."""
-        return self.melody_proj(chroma.to(self.dtype))
+        chroma = chroma.to(self.dtype)
+        return self.melody_proj(chroma) if self.config.chroma_projection else chroma
 
     def project_style(self, tokens: Tensor) -> Tensor:
         """Project style tokens `[B, n, style_dim]` to `[B, n, dim]`."""
