@@ -18,7 +18,7 @@ from .sockets import CATEGORY, CodecHandle, CodecSocket, PlayerSocket, Tokens, T
 
 UNCLIPPED, AS_IT_IS, TO_LOUDNESS = "avoid clipping", "as it is", "to a loudness"
 LOUDNESS = -14.0
-_NAMED = 4
+_NAMED, _LISTED = 4, 12
 
 
 class MusicGenEnCodecDecode(io.ComfyNode):
@@ -80,8 +80,11 @@ class MusicGenEnCodecDecode(io.ComfyNode):
         rate = codec.patcher.model.sample_rate
         gains = _gains(rows, rate, level, loudness)
         rows = [apply_gain(row, gain) if gain else row for row, gain in zip(rows, gains, strict=True)]
-        if changes := _changes(rows, gains, rate, level):
-            progress.show(cls.hidden.unique_id, changes)
+        lines = [
+            line for line in (_changes(rows, gains, rate, level), _order(len(rows), rows[0].shape[2] / rate)) if line
+        ]
+        if lines:
+            progress.show(cls.hidden.unique_id, "\n".join(lines))
         audio = {"waveform": torch.cat(rows), "sample_rate": rate}
         return io.NodeOutput(audio, ui=previews.player(audio, cls))
 
@@ -118,6 +121,15 @@ def _changes(rows: list[Tensor], gains: list[Tensor], sample_rate: int, level: s
     more = f"; and {len(found) - _NAMED} more items" if len(found) > _NAMED else ""
     why = "" if level == TO_LOUDNESS else f" (its peak was beyond full scale and is now at {CEILING_DB:g} dBFS)"
     return f"Level: {'; '.join(found[:_NAMED])}{more}{why}"
+
+
+def _order(count: int, seconds: float) -> str:
+    """A line that tells where each item begins in the player; empty for a single one."""
+    if count == 1:
+        return ""
+    starts = previews.starts_in_a_row(count, seconds)
+    times = ", ".join(f"{int(start // 60)}:{start % 60:04.1f}" for start in starts[:_LISTED])
+    return f"Plays {count} pieces one after another; they begin at {times}{' ...' if count > _LISTED else ''}"
 
 
 class MusicGenEnCodecEncode(io.ComfyNode):

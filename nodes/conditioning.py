@@ -13,6 +13,7 @@ from .inputs.sound import read_audio
 from .sockets import (
     CATEGORY,
     MAX_HEARD_SECONDS,
+    TEXT_KEY,
     MelodyBatch,
     MelodySocket,
     ModelHandle,
@@ -77,7 +78,7 @@ class MusicGenTextEncode(io.ComfyNode):
         mask = condition.mask.to("cpu", torch.int64)
         # Rows that do not count are zeros, the null condition: core nodes blend and join states without their mask.
         states = condition.states.cpu() * mask.unsqueeze(-1)
-        return io.NodeOutput([[states, {"pooled_output": None, "attention_mask": mask}]])
+        return io.NodeOutput([[states, {"pooled_output": None, "attention_mask": mask, TEXT_KEY: text}]])
 
 
 class MusicGenMelodyChroma(io.ComfyNode):

@@ -153,7 +153,7 @@ class EnCodec(nn.Module):
         """Yield the states of audio `[B, 1, L]`, piece by piece along the frames."""
         hop, chunk = self.config.hop_length, self._chunk()
         frames = -(-audio.shape[2] // hop)
-        outer, lstm, inner = _split(self.model.encoder.model)
+        outer, lstm, inner = split_at_lstm(self.model.encoder.model)
         context = reach(outer, hop, 1)
         pieces = windows(outer, lambda low, high: audio[..., low * hop : high * hop], frames, chunk, context)
         pieces = _watched(pieces, frames, on_progress)
@@ -213,11 +213,11 @@ class EnCodec(nn.Module):
     def _decode(self, codes: Tensor, samples: int, on_progress: OnProgress | None) -> Tensor:
         """Decode codes `[B, K, T]` to the first `samples` samples of audio `[B, 1, L]`, chunk by chunk."""
         frames, hop = codes.shape[2], self.config.hop_length
-        inner, lstm, outer = _split(self.model.decoder.model)
+        inner, lstm, outer = split_at_lstm(self.model.decoder.model)
         pieces = windows(inner, self._quantized(codes), frames, _RECURRENT_FRAMES, reach(inner))
         if lstm is not None:
             pieces = recurrent(lstm, pieces)
-        layers = _each_over_rows(outer) if codes.device.type == "cpu" else outer
+        layers = each_over_rows(outer) if codes.device.type == "cpu" else outer
         chunks = windows(layers, Rolling(pieces), frames, self._chunk(), reach(outer, 1, hop), hop)
         audio = torch.empty(codes.shape[0], 1, samples, device=codes.device)
         start = 0
@@ -267,7 +267,7 @@ def _bytes(module: nn.Module) -> int:
     return sum(weight.nbytes for weight in module.parameters())
 
 
-def _split(layers: nn.Sequential) -> tuple[nn.Sequential, Any, nn.Sequential]:
+def split_at_lstm(layers: nn.Sequential) -> tuple[nn.Sequential, Any, nn.Sequential]:
     """Return the layers before a SEANet's LSTM, the LSTM or None, and the layers after it."""
     stack = list(layers)
     kinds = [type(layer).__name__ for layer in stack]
@@ -279,7 +279,7 @@ def _split(layers: nn.Sequential) -> tuple[nn.Sequential, Any, nn.Sequential]:
     return nn.Sequential(*stack[:before]), (stack[before] if after > before else None), nn.Sequential(*stack[after:])
 
 
-def _each_over_rows(layers: nn.Sequential) -> Callable[[Tensor], Tensor]:
+def each_over_rows(layers: nn.Sequential) -> Callable[[Tensor], Tensor]:
     """Return a function that runs the layers on `[B, C, T]`, one item at a time, on copies that they may overwrite."""
     run = over_rows(layers)
     return lambda states: torch.stack(
