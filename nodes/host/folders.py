@@ -98,6 +98,11 @@ def search_folders() -> list[Path]:
     return [Path(path) for kind in kinds for path in folder_paths.get_folder_paths(kind)]
 
 
+def audio_encoder_folders() -> list[str]:
+    """The folders of models that listen: CLAP, MERT, VGGish."""
+    return list(folder_paths.get_folder_paths("audio_encoders"))
+
+
 def model_fingerprint(name: str) -> str:
     """Changes when a file of the model does, or the content of a folder that is searched for its parts.
     ComfyUI writes it into saved files, so it holds no paths."""
