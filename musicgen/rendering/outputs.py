@@ -42,7 +42,7 @@ class Output:
         Raises:
             OSError: the disk is full, or gone.
         """
-        lines = [_failed(result) for result in results if isinstance(result, Failure)]
+        lines = [failed_line(result) for result in results if isinstance(result, Failure)]
         sounds = [result for result in results if isinstance(result, Sound)]
         coded = [encode_sound(sound.audio, sound.sample_rate, sound.piece.format) for sound in sounds]
         if self.kind != FILES and sounds:
@@ -97,5 +97,6 @@ def _finished(sound: Sound, name: str, data: bytes) -> dict[str, Any]:
     }
 
 
-def _failed(failure: Failure) -> dict[str, Any]:
+def failed_line(failure: Failure) -> dict[str, Any]:
+    """Return the manifest's line of a piece that was given up."""
     return {**_head(failure.piece, "failed"), "error": failure.error, "worker": worker_name()}
