@@ -133,7 +133,7 @@ def write_pictures(frontend: Frontend, name: str, output: Path) -> None:
     frontend.run()
     if name == PICTURE_OF:
         frontend.picture(PICTURE, 24)
-    files = sorted(output.glob(f"{name}*"))
+    files = sorted(output.glob(f"{name}*")) or sorted((output.parent / name).iterdir())
     labels = [re.sub(r"_\d+_?$", "", file.stem.removeprefix(f"{name}_")) for file in files]
     sounds = list(zip(labels if len(files) > 1 else [""], files, strict=True))
     write_card(sounds, TITLES[name], WORKFLOWS / f"{name}.jpg")
