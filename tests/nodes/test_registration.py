@@ -26,6 +26,7 @@ IDS = [
     "MusicGenSaveCheckpoint",
     "MusicGenTextToMusic",
     "MusicGenCatalogue",
+    "MusicGenMeasure",
 ]
 
 
