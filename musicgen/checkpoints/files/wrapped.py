@@ -21,8 +21,8 @@ _TABLES = ("fsdp_best_state", "best_state", "state_dict", "model_state_dict", "m
 _LAYERS = frozenset(("_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"))
 """Parts of a name that a wrapper adds: torch.compile, DDP, FSDP, activation checkpointing, Fabric."""
 _TRAINERS = frozenset(
-    ("ema", "swa", "averaged", "shadow", "teacher", "optimizer", "scheduler", "callback", "callbacks", "metric", "metrics",
-     "loss", "losses", "criterion", "accuracy", "perplexity")
+    ("ema", "swa", "averaged", "shadow", "teacher", "optimizer", "scheduler", "callback", "callbacks", "metric",
+     "metrics", "loss", "losses", "criterion", "accuracy", "perplexity")
 )  # fmt: skip
 """Words in the names of modules that a trainer keeps beside a model, such as `val_metrics` and `model_ema`."""
 _MAX_DEPTH = 4
