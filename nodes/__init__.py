@@ -8,6 +8,7 @@ from .codec import MusicGenEnCodecDecode, MusicGenEnCodecEncode
 from .conditioning import MusicGenMelodyChroma, MusicGenStyle, MusicGenTextEncode
 from .host import folders
 from .loaders import MusicGenLoader, MusicGenLoraLoader
+from .measuring import MusicGenMeasure
 from .picking import MusicGenPick
 from .pictures import MusicGenPlot
 from .replacements import register_replacements
@@ -45,4 +46,5 @@ class MusicGenExtension(ComfyExtension):
             MusicGenLoadTokens,
             MusicGenSaveCheckpoint,
             MusicGenTextToMusic,
+            MusicGenMeasure,
         ]

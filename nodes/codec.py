@@ -12,16 +12,17 @@ from torch import Tensor
 from ..musicgen.audio import resampled_length
 from ..musicgen.loudness import CEILING_DB, apply_gain, integrated_loudness, loudness_gain, unclipped_gain
 from .host import patchers, previews, progress
+from .host.telling import Node
 from .inputs.sound import read_audio
 from .inputs.tokens import encoded_tokens, read_tokens
 from .sockets import CATEGORY, CodecHandle, CodecSocket, PlayerSocket, Tokens, TokensSocket
 
 UNCLIPPED, AS_IT_IS, TO_LOUDNESS = "avoid clipping", "as it is", "to a loudness"
 LOUDNESS = -14.0
-_NAMED = 4
+_NAMED, _LISTED = 4, 12
 
 
-class MusicGenEnCodecDecode(io.ComfyNode):
+class MusicGenEnCodecDecode(Node):
     """Tokens -> AUDIO."""
 
     @classmethod
@@ -80,8 +81,11 @@ class MusicGenEnCodecDecode(io.ComfyNode):
         rate = codec.patcher.model.sample_rate
         gains = _gains(rows, rate, level, loudness)
         rows = [apply_gain(row, gain) if gain else row for row, gain in zip(rows, gains, strict=True)]
-        if changes := _changes(rows, gains, rate, level):
-            progress.show(cls.hidden.unique_id, changes)
+        lines = [
+            line for line in (_changes(rows, gains, rate, level), _order(len(rows), rows[0].shape[2] / rate)) if line
+        ]
+        if lines:
+            progress.show(cls.hidden.unique_id, "\n".join(lines))
         audio = {"waveform": torch.cat(rows), "sample_rate": rate}
         return io.NodeOutput(audio, ui=previews.player(audio, cls))
 
@@ -120,7 +124,16 @@ def _changes(rows: list[Tensor], gains: list[Tensor], sample_rate: int, level: s
     return f"Level: {'; '.join(found[:_NAMED])}{more}{why}"
 
 
-class MusicGenEnCodecEncode(io.ComfyNode):
+def _order(count: int, seconds: float) -> str:
+    """A line that tells where each item begins in the player; empty for a single one."""
+    if count == 1:
+        return ""
+    starts = previews.starts_in_a_row(count, seconds)
+    times = ", ".join(f"{int(start // 60)}:{start % 60:04.1f}" for start in starts[:_LISTED])
+    return f"Plays {count} pieces one after another; they begin at {times}{' ...' if count > _LISTED else ''}"
+
+
+class MusicGenEnCodecEncode(Node):
     """AUDIO -> tokens."""
 
     @classmethod

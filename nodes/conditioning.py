@@ -8,11 +8,13 @@ from comfy_api.latest import io
 from ..musicgen.conditioning.melody import extract_melody
 from ..musicgen.images import chroma_image
 from .host import patchers, progress
+from .host.telling import Node
 from .inputs.conditions import style_of
 from .inputs.sound import read_audio
 from .sockets import (
     CATEGORY,
     MAX_HEARD_SECONDS,
+    TEXT_KEY,
     MelodyBatch,
     MelodySocket,
     ModelHandle,
@@ -24,7 +26,7 @@ from .sockets import (
 )
 
 
-class MusicGenTextEncode(io.ComfyNode):
+class MusicGenTextEncode(Node):
     """A description -> native CONDITIONING: raw T5 states and their mask."""
 
     @classmethod
@@ -77,10 +79,10 @@ class MusicGenTextEncode(io.ComfyNode):
         mask = condition.mask.to("cpu", torch.int64)
         # Rows that do not count are zeros, the null condition: core nodes blend and join states without their mask.
         states = condition.states.cpu() * mask.unsqueeze(-1)
-        return io.NodeOutput([[states, {"pooled_output": None, "attention_mask": mask}]])
+        return io.NodeOutput([[states, {"pooled_output": None, "attention_mask": mask, TEXT_KEY: text}]])
 
 
-class MusicGenMelodyChroma(io.ComfyNode):
+class MusicGenMelodyChroma(Node):
     """AUDIO -> the melody in it, and a picture of it."""
 
     @classmethod
@@ -122,7 +124,7 @@ class MusicGenMelodyChroma(io.ComfyNode):
         return io.NodeOutput(MelodyBatch(items), images)
 
 
-class MusicGenStyle(io.ComfyNode):
+class MusicGenStyle(Node):
     """AUDIO -> its style, as tokens for a style model."""
 
     @classmethod

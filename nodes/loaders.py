@@ -14,6 +14,7 @@ from ..musicgen.checkpoints.loading import Components, load_components
 from ..musicgen.hub.releases import find_release, named_release
 from ..musicgen.lora.apply import read_lora
 from .host import folders, patchers, progress
+from .host.telling import Node
 from .sockets import (
     CATEGORY,
     CodecHandle,
@@ -29,7 +30,7 @@ NO_LORA, NONE = "no LoRA in models/loras", "none"
 ROWS = 4
 
 
-class MusicGenLoader(io.ComfyNode):
+class MusicGenLoader(Node):
     """A checkpoint -> model, text encoder, codec."""
 
     @classmethod
@@ -115,7 +116,8 @@ class MusicGenLoader(io.ComfyNode):
         text_encoder = TextEncoderHandle(patchers.wrap_text_encoder(parts.text_encoder), name)
         codec = CodecHandle(patchers.wrap_codec(parts.codec), parts.codec.fingerprint, name)
         lm, beside = patchers.wrap_lm(parts.lm), (text_encoder, codec)
-        handle = ModelHandle(lm, parts.config, codec.fingerprint, name, _style_handle(parts), beside)
+        weights = parts.lm.fingerprint()
+        handle = ModelHandle(lm, parts.config, codec.fingerprint, name, _style_handle(parts), beside, weights)
         return io.NodeOutput(handle, text_encoder, codec)
 
 
@@ -155,7 +157,7 @@ def _further_rows() -> list[Any]:
             io.Combo.Input(
                 f"lora_{number}",
                 display_name=f"LoRA {number}",
-                options=[NONE, *folders.loras()],
+                options=[NONE, *folders.fitting_loras()],
                 default=NONE,
                 optional=True,
                 advanced=True,
@@ -176,7 +178,7 @@ def _further_rows() -> list[Any]:
     return rows
 
 
-class MusicGenLoraLoader(io.ComfyNode):
+class MusicGenLoraLoader(Node):
     """Model and a LoRA file -> the model with the LoRA."""
 
     @classmethod
@@ -195,7 +197,7 @@ class MusicGenLoraLoader(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "lora",
-                    options=list(folders.loras()) or [NO_LORA],
+                    options=folders.fitting_loras() or [NO_LORA],
                     tooltip="A file from models/loras, or a folder there that PEFT saved. It must have been trained on "
                     "this very model: small, medium, melody and large do not share LoRAs.",
                 ),
@@ -244,13 +246,20 @@ class MusicGenLoraLoader(io.ComfyNode):
         rows = [(lora, strength)]
         for number in range(2, ROWS + 1):
             rows.append((further.get(f"lora_{number}") or NONE, further.get(f"strength_{number}", 1.0)))
-        said: list[str] = []
+        said, told = [], []
         for name, share in rows:
-            if name == NONE or share == 0.0:
+            if name == NONE:
+                continue
+            if share == 0.0:
+                told.append(f"{name}: strength 0, changes nothing")
                 continue
             changes: Any = read_lora(folders.resolve_lora(name)[1], model.config)
             said += [*changes.warnings, *changes.without_text]
-            model = replace(model, patcher=patchers.patch_lm(model.patcher, changes, share))
+            loras = (*model.loras, (name, share))
+            model = replace(model, patcher=patchers.patch_lm(model.patcher, changes, share), loras=loras)
+            count = len(changes.low_rank) + len(changes.replacements)
+            told.append(f"{name}: strength {share:g}, changes {count} matrices")
         if said:
-            progress.say(cls.hidden.unique_id, " ".join(said))
+            progress.logger.warning(" ".join(said))
+        progress.show(cls.hidden.unique_id, "\n".join([*told, *said]))
         return io.NodeOutput(model)

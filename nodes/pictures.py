@@ -6,22 +6,14 @@ from typing import Any
 
 from comfy_api.latest import io
 
+from ..musicgen.plots.canvas import THEMES, Look
 from .host import previews
-from .inputs.plots import read_plot
+from .host.telling import Node
+from .inputs.plots import PLOTS, read_plot
 from .sockets import CATEGORY, MelodyBatch, MelodySocket, Tokens, TokensSocket
 
-CODES, PATTERN, MELODY, SPECTROGRAM, WAVEFORM, LOUDNESS_CURVE = PLOTS = (
-    "codes",
-    "pattern",
-    "melody",
-    "spectrogram",
-    "waveform",
-    "loudness",
-)
-DARK, LIGHT = THEMES = ("dark", "light")
 
-
-class MusicGenPlot(io.ComfyNode):
+class MusicGenPlot(Node):
     """Tokens, a melody or AUDIO -> a picture."""
 
     @classmethod
@@ -45,7 +37,7 @@ class MusicGenPlot(io.ComfyNode):
                 io.Combo.Input(
                     "plot",
                     options=list(PLOTS),
-                    default=SPECTROGRAM,
+                    default="spectrogram",
                     tooltip="codes: each codebook over time. pattern: the step that makes each code. Both need tokens. "
                     "melody: the notes as a piano roll, from a melody or from audio. spectrogram: mel bands. "
                     "waveform: with the peak level. loudness: after ITU-R BS.1770. These three need audio.",
@@ -53,7 +45,7 @@ class MusicGenPlot(io.ComfyNode):
                 io.Combo.Input(
                     "theme",
                     options=list(THEMES),
-                    default=DARK,
+                    default="dark",
                     tooltip="Dark or light background, to match ComfyUI's own colours.",
                 ),
                 TokensSocket.Input(
@@ -109,5 +101,6 @@ class MusicGenPlot(io.ComfyNode):
         width: int = 768,
         height: int = 384,
     ) -> io.NodeOutput:
-        image = read_plot(plot, tokens=tokens, audio=audio, melody=melody, node_id=cls.hidden.unique_id)
+        look = Look(theme, width, height, title)
+        image = read_plot(plot, look, tokens=tokens, audio=audio, melody=melody, node_id=cls.hidden.unique_id)
         return io.NodeOutput(image, ui=previews.pictures(image, cls))

@@ -33,6 +33,14 @@ BENCHMARKS = [
         id="node_overhead",
         marks=pytest.mark.host,
     ),
+    pytest.param(
+        "preview",
+        ["--model", "nano", "--seconds", "0.5", "--rounds", "1"],
+        {"what", "silent", "heard", "ratio"},
+        id="preview",
+        marks=pytest.mark.host,
+    ),
+    pytest.param("soak", ["--jobs", "3"], {"kind", "expected", "outcome", "jobs"}, id="soak", marks=pytest.mark.host),
 ]
 
 

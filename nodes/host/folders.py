@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -20,6 +21,7 @@ from ...musicgen import codes_file
 from ...musicgen.checkpoints.discovery import find_models, is_model_folder
 from ...musicgen.hub.download import DownloadProgress, fetch
 from ...musicgen.hub.releases import RELEASES, Release, find_release, named_release
+from ...musicgen.lora.family import may_fit
 from ...musicgen.writing import Numbered
 from .progress import check_interrupt, show
 
@@ -96,6 +98,11 @@ def search_folders() -> list[Path]:
     return [Path(path) for kind in kinds for path in folder_paths.get_folder_paths(kind)]
 
 
+def audio_encoder_folders() -> list[str]:
+    """The folders of models that listen: CLAP, MERT, VGGish."""
+    return list(folder_paths.get_folder_paths("audio_encoders"))
+
+
 def model_fingerprint(name: str) -> str:
     """Changes when a file of the model does, or the content of a folder that is searched for its parts.
     ComfyUI writes it into saved files, so it holds no paths."""
@@ -122,6 +129,16 @@ def loras() -> dict[str, Path]:
             from_peft = name.name == _PEFT_FILE and len(name.parts) > 1 and Path(path).with_name(_PEFT_CONFIG).is_file()
             found[str(name.parent if from_peft else name)] = Path(path).parent if from_peft else Path(path)
     return found
+
+
+def fitting_loras() -> list[str]:
+    """The names of the LoRAs that may be for MusicGen, as far as their headers tell, in order."""
+    return sorted(name for name, path in loras().items() if path.exists() and _may_fit(path, path.stat().st_mtime_ns))
+
+
+@lru_cache(maxsize=4096)
+def _may_fit(path: Path, _changed: int) -> bool:
+    return may_fit(path / _PEFT_FILE if path.is_dir() else path)
 
 
 def resolve_lora(name: str | None) -> tuple[str, Path]:
@@ -215,12 +232,13 @@ def _is_token_file(path: Path, _changed: int) -> bool:
 def resolve_tokens(name: str | None) -> tuple[str, Path]:
     """A name from a workflow -> the name with forward slashes, and the file, in the input or the output folder."""
     clean = str(name).replace("\\", "/")
-    known = token_files()
+    known, path = token_files(), None
     if clean in known:
         return clean, known[clean]
-    path = Path(folder_paths.get_annotated_filepath(clean))
+    with suppress(ValueError):  # newer hosts refuse a path outside of their folders themselves
+        path = Path(folder_paths.get_annotated_filepath(clean))
     root = folder_paths.annotated_filepath(clean)[1] or folder_paths.get_input_directory()
-    if not folder_paths.is_within_directory(root, str(path)) or not path.is_file():
+    if path is None or not folder_paths.is_within_directory(root, str(path)) or not path.is_file():
         first = ", ".join(list(known)[:_NAMED]) or "none"
         raise ValueError(
             f"file is {name!r}, which does not exist; allowed are {first}. Put a file from MusicGen Save Tokens into "

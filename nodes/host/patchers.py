@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import comfy.cli_args
 import comfy.model_management as mm
 import comfy.model_patcher
 import comfy.ops
@@ -22,6 +23,7 @@ from .progress import logger, say
 
 GRAPHS_VARIABLE = "MUSICGEN_CUDA_GRAPHS"
 AUTO, INT8 = "auto", "int8"
+_FLAGS = {"fp32_unet": torch.float32, "bf16_unet": torch.bfloat16, "fp16_unet": torch.float16}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -35,6 +37,9 @@ def lm_dtype(choice: str, node_id: str | None = None) -> torch.dtype | None:
         return torch.int8
     elif choice != AUTO:
         return DTYPES[choice]
+    for flag, dtype in _FLAGS.items():
+        if getattr(comfy.cli_args.args, flag, False) and not (on_cpu and dtype == torch.float32):
+            return dtype
     if on_cpu:
         return None
     if mm.should_use_bf16(device):
@@ -123,18 +128,28 @@ def _patch_key(rows: Any) -> tuple[str, tuple[int, int, int]]:
 
 
 @contextmanager
-def on_device(patcher: Any, *, memory_required: int = 0, whole: bool = False) -> Iterator[torch.device]:
+def on_device(
+    patcher: Any, *, memory_required: int = 0, whole: bool = False, beside: Any = None
+) -> Iterator[torch.device]:
     """Bring a model to its device and yield that device.
 
     memory_required: bytes of activations and caches. whole: for modules of plain torch layers,
-    which cannot run while a part of them is offloaded.
+    which cannot run while a part of them is offloaded. beside: a second model that this run would like to have there;
+    see :func:`is_whole`.
     """
-    mm.load_models_gpu([patcher], memory_required=memory_required, force_full_load=whole)
+    both = [patcher] if beside is None else [beside, patcher]
+    mm.load_models_gpu(both, memory_required=memory_required, force_full_load=whole)
     device = patcher.load_device
     # Only with several GPUs, and only in newer hosts.
     context = getattr(mm, "cuda_device_context", None)
     with context(device) if context else nullcontext():
         yield device
+
+
+def is_whole(patcher: Any) -> bool:
+    """Whether all weights of a loaded model are on its device, as modules of plain torch layers need it."""
+    weights = [*patcher.model.parameters(), *patcher.model.buffers()]
+    return all(weight.device.type == patcher.load_device.type for weight in weights)
 
 
 def load_for_saving(patchers: list[Any]) -> None:

@@ -19,8 +19,14 @@ def check_parts(model: ModelHandle, text_encoder: TextEncoderHandle, codec: Code
             f"the text encoder of {text_encoder.name} is {module.width} wide, but the model {model.name} takes "
             f"{model.config.lm.text_dim}; use model and text encoder of one loader."
         )
+    check_codec(codec, model)
+
+
+def check_codec(codec: CodecHandle, model: ModelHandle) -> CodecHandle:
+    """Refuse a codec that does not decode a model's codes."""
     if codec.fingerprint != model.codec:
         raise ValueError(
             f"the codec of {codec.name} is not that of the model {model.name} ({codec.fingerprint} is not "
             f"{model.codec}); use model and codec of one loader."
         )
+    return codec

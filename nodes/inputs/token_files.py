@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ...musicgen.codes_file import read_codes, write_codes
 from ...musicgen.writing import Numbered
@@ -44,7 +44,7 @@ def loaded_tokens(path: Path, codec: CodecHandle | None) -> tuple[Tokens, str]:
             f"{path.name} holds the code {int(codes.max())}; its codebooks have 0 to {fields['card'] - 1}. Save it "
             "again."
         )
-    tokens = Tokens(codes=codes, **fields)
+    tokens = cast(Tokens, {"codes": codes, **fields})
     if codec is not None:
         read_tokens(tokens, codec)
     return tokens, json.dumps(about["recipe"] or {"model": about["model"]}, indent=2, ensure_ascii=False)

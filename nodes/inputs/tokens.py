@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from ...musicgen.generation.params import GenerationParams
@@ -42,9 +44,12 @@ def _check_tokens(tokens: Tokens, owner: str, num_codebooks: int, channels: int,
         )
 
 
-def sampled_tokens(codes: Tensor, model: ModelHandle, params: GenerationParams) -> Tokens:
-    """Codes that a model sampled -> MUSICGEN_TOKENS."""
+def sampled_tokens(
+    codes: Tensor, model: ModelHandle, params: GenerationParams, seconds: float, recipe: dict[str, Any]
+) -> Tokens:
+    """Codes that a model sampled -> MUSICGEN_TOKENS. seconds: the wanted length, to the sample."""
     config = model.config
+    hop, num_samples = config.sample_rate // config.frame_rate, round(seconds * config.sample_rate)
     return Tokens(
         codes=codes,
         frame_rate=config.frame_rate,
@@ -53,10 +58,10 @@ def sampled_tokens(codes: Tensor, model: ModelHandle, params: GenerationParams) 
         card=config.card,
         codec=model.codec,
         model=model.name,
-        num_samples=None,
+        num_samples=num_samples if num_samples < codes.shape[2] * hop else None,
         pattern=params.pattern,
         seed=params.seed,
-        recipe=None,
+        recipe={**recipe, "frames": codes.shape[2]},
     )
 
 
