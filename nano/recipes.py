@@ -99,7 +99,7 @@ NANO = Plan(
     judge_every=500,
     codec=NANO_CODEC,
     codec_recipe=CodecRecipe(steps=7500, learning_rate=3e-3),
-    decoder_recipe=DecoderRecipe(),
+    decoder_recipe=DecoderRecipe(stop=2383),
     codec_songs=3000,
     codec_begins=Path(__file__).parents[1] / "models" / "musicgen-nano",
     text=_TEXT,
