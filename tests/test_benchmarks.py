@@ -25,6 +25,12 @@ BENCHMARKS = [
         {"contender"},
         id="decode",
     ),
+    pytest.param(
+        "evaluation",
+        ["--clips", "1", "--files", "20"],
+        {"alone", "whole", "overhead", "megabytes"},
+        id="evaluation",
+    ),
     pytest.param("codec", ["--seconds", "1", "--alone", "--rounds", "1"], {"ratio", "of_gemm", "peak"}, id="codec"),
     pytest.param(
         "node_overhead",
