@@ -31,6 +31,12 @@ BENCHMARKS = [
         {"alone", "whole", "overhead", "megabytes"},
         id="evaluation",
     ),
+    pytest.param(
+        "rendering",
+        ["--rows", "4", "--seconds", "0.2", "--stub-rows", "40", "--batch", "8"],
+        {"contender", "rows_per_second"},
+        id="rendering",
+    ),
     pytest.param("codec", ["--seconds", "1", "--alone", "--rounds", "1"], {"ratio", "of_gemm", "peak"}, id="codec"),
     pytest.param(
         "node_overhead",
@@ -39,6 +45,14 @@ BENCHMARKS = [
         id="node_overhead",
         marks=pytest.mark.host,
     ),
+    pytest.param(
+        "preview",
+        ["--model", "nano", "--seconds", "0.5", "--rounds", "1"],
+        {"what", "silent", "heard", "ratio"},
+        id="preview",
+        marks=pytest.mark.host,
+    ),
+    pytest.param("soak", ["--jobs", "3"], {"kind", "expected", "outcome", "jobs"}, id="soak", marks=pytest.mark.host),
 ]
 
 
