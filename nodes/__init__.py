@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .catalogue import MusicGenCatalogue
 from .codec import MusicGenEnCodecDecode, MusicGenEnCodecEncode
 from .conditioning import MusicGenMelodyChroma, MusicGenStyle, MusicGenTextEncode
 from .host import folders
@@ -46,5 +47,6 @@ class MusicGenExtension(ComfyExtension):
             MusicGenLoadTokens,
             MusicGenSaveCheckpoint,
             MusicGenTextToMusic,
+            MusicGenCatalogue,
             MusicGenMeasure,
         ]

@@ -25,6 +25,12 @@ BENCHMARKS = [
         {"contender"},
         id="decode",
     ),
+    pytest.param(
+        "rendering",
+        ["--rows", "4", "--seconds", "0.2", "--stub-rows", "40", "--batch", "8"],
+        {"contender", "rows_per_second"},
+        id="rendering",
+    ),
     pytest.param("codec", ["--seconds", "1", "--alone", "--rounds", "1"], {"ratio", "of_gemm", "peak"}, id="codec"),
     pytest.param(
         "node_overhead",

@@ -28,6 +28,7 @@ from .progress import check_interrupt, show
 FOLDER = "musicgen"
 LORA_FOLDER = "loras"
 TOKEN_FOLDER = "tokens"
+CATALOGUE_SUFFIXES = (".csv", ".jsonl", ".ndjson")
 BUNDLED = "bundled"
 DEFAULT_MODEL = "bundled/musicgen-nano"
 
@@ -250,6 +251,32 @@ def resolve_tokens(name: str | None) -> tuple[str, Path]:
 def tokens_fingerprint(name: str) -> str:
     """Changes when the file of tokens does."""
     path = resolve_tokens(name)[1]
+    return _file_fingerprint(path, [path], [])
+
+
+def catalogues() -> dict[str, Path]:
+    """Every catalogue in the input folder: its name with forward slashes, and its file."""
+    root = Path(folder_paths.get_input_directory())
+    found = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in CATALOGUE_SUFFIXES and path.is_file())
+    return {path.relative_to(root).as_posix(): path for path in found}
+
+
+def resolve_catalogue(name: str | None) -> Path:
+    """A name from a workflow -> the file in the input folder."""
+    known = catalogues()
+    clean = str(name).replace("\\", "/")
+    if clean not in known:
+        first = ", ".join(list(known)[:_NAMED]) or "none"
+        raise ValueError(
+            f"catalogue is {name!r}, which does not exist; allowed are {first}. Put a JSONL or CSV file with one row "
+            "for each piece into ComfyUI's input folder to add one."
+        )
+    return known[clean]
+
+
+def catalogue_fingerprint(name: str) -> str:
+    """Changes when the catalogue does."""
+    path = resolve_catalogue(name)
     return _file_fingerprint(path, [path], [])
 
 

@@ -25,6 +25,7 @@ IDS = [
     "MusicGenLoadTokens",
     "MusicGenSaveCheckpoint",
     "MusicGenTextToMusic",
+    "MusicGenCatalogue",
     "MusicGenMeasure",
 ]
 
