@@ -288,6 +288,15 @@ class Code:
         pointer = self.builder.inttoptr(address.value, _WORD.as_pointer())
         return self._value(self.builder.load_atomic(pointer, "acquire", 8))
 
+    def write_word(self, address: Value, number: Value) -> None:
+        """Store an int64."""
+        self.builder.store(number.value, self.builder.inttoptr(address.value, _WORD.as_pointer()), align=8)
+
+    def ticks(self) -> Value:
+        """The processor's own clock, int64."""
+        function = self._declared("llvm.readcyclecounter", ir.FunctionType(_WORD, []))
+        return self._value(self.builder.call(function, []))
+
     def _declared(self, name: str, kind: Any) -> Any:
         return self.module.globals.get(name) or ir.Function(self.module, kind, name)
 
