@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import torch
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -13,6 +14,7 @@ from ..musicgen.generation.params import GenerationParams
 from ..musicgen.generation.patterns import PATTERN_NAMES, trained_pattern_name
 from ..musicgen.generation.request import Request
 from ..musicgen.images import codes_image
+from ..musicgen.lm.cpu_compiler import is_decided, why_not_compiled
 from .host import patchers, progress
 from .inputs import read_request, sampled_tokens
 from .sockets import (
@@ -206,16 +208,20 @@ class MusicGenSampleTokens(io.ComfyNode):
         )
         _warn_of_foreign_pattern(model, params.pattern, cls.hidden.unique_id)
         _tell_of_long_prompt(model, request, cls.hidden.unique_id)
-        codes = _sample(model, request)
+        codes = _sample(model, request, cls.hidden.unique_id)
         return io.NodeOutput(sampled_tokens(codes, model, params))
 
 
-def _sample(model: ModelHandle, request: Request) -> Tensor:
+def _sample(model: ModelHandle, request: Request, node_id: str | None) -> Tensor:
     """Codes of a request, with the weights and the memory from the host."""
     lm, config = model.patcher.model, model.config
     report = progress.StepReporter(request.steps(config), partial(_draw_first, card=config.card))
     with patchers.on_device(model.patcher, memory_required=request.bytes(config, lm.dtype.itemsize)) as device:
         graphs = patchers.may_record(model.patcher)
+        if device.type == "cpu" and lm.dtype == torch.float32 and not is_decided():
+            progress.show(node_id, "compiling for this processor, once")
+            why_not_compiled()
+            progress.show(node_id, "")
         return generate(lm, config, request, on_step=report, device=device, use_cuda_graphs=graphs)
 
 

@@ -16,6 +16,7 @@ from llvmlite import ir
 
 from . import cpu_plan as at
 from .cpu_functions import exponential, gelu
+from .cpu_loops import products, share_of, words_of
 from .machine_code import LANES, SIZES, SPAN, Code, Value
 
 SYMBOL = "musicgen_step"
@@ -107,7 +108,7 @@ class _Step:
 
             def some_rows(row: Value, count: int) -> None:
                 inputs = [source + columns * (row + j) * 4 for j in range(count)]
-                numbers = _products(code, kind, matrix, inputs, columns)
+                numbers = products(code, kind, matrix, inputs, columns)
                 for index, number in enumerate(numbers):
                     put(row + index // outputs, output + index % outputs, number)
 
@@ -168,7 +169,7 @@ class _Step:
         width, scale = SIZES[kind], code.single(1.0) / code.root(size.as_float())
 
         def score(place: Value, largest: list[Value]) -> list[Value]:
-            (product,) = _products(code, kind, [keys + size * place * width], [query], size)
+            (product,) = products(code, kind, [keys + size * place * width], [query], size)
             product = product * scale
             code.write(scores + place * 4, product)
             return [_larger(largest[0], product)]
@@ -205,11 +206,11 @@ class _Step:
         self, code: Code, plan: Value, layer: Value, thread: Value, threads: Value, scores: Value
     ) -> None:
         """Put each row's key and value into the cache, and attend to all up to it."""
-        rows, heads, size, dim, capacity, place, qkv, attended, first_keys = _words(
+        rows, heads, size, dim, capacity, place, qkv, attended, first_keys = words_of(
             code, plan, at.ROWS, at.HEADS, at.HEAD_DIM, at.DIM, at.CAPACITY, at.PLACE, at.QKV, at.ATTENDED,
             at.FIRST_KEYS,
         )  # fmt: skip
-        all_keys, all_values, kept = _words(code, plan + layer * 8, at.KEYS, at.VALUES, at.CACHE_KIND)
+        all_keys, all_values, kept = words_of(code, plan + layer * 8, at.KEYS, at.VALUES, at.CACHE_KIND)
 
         def one_head(item: Value, kind: str, attend: Code) -> None:
             width, row, head = SIZES[kind], item // heads, item % heads
@@ -233,13 +234,13 @@ class _Step:
         for number, (kind, attend) in enumerate(zip(at.CACHE_KINDS, self.attend, strict=True)):
             with code.when(kept.equals(number)):
                 one = partial(one_head, kind=kind, attend=attend)
-                code.each(*_share(thread, threads, rows * heads), 1, one)
+                code.each(*share_of(thread, threads, rows * heads), 1, one)
 
     def _attend_to_condition(
         self, code: Code, plan: Value, layer: Value, thread: Value, threads: Value, scores: Value
     ) -> None:
         """Attend from each row that has a condition to its vectors."""
-        rows, heads, size, dim, capacity, queries, attended, lengths = _words(
+        rows, heads, size, dim, capacity, queries, attended, lengths = words_of(
             code, plan, at.CROSS_ROWS, at.HEADS, at.HEAD_DIM, at.DIM, at.CROSS_CAPACITY, at.QKV, at.ATTENDED,
             at.CROSS_LENGTHS,
         )  # fmt: skip
@@ -252,16 +253,16 @@ class _Step:
             count = code.word(lengths, row)
             code.call(self.attend[0], queries + place, keys, values, count, size, scores, attended + place)
 
-        code.each(*_share(thread, threads, rows * heads), 1, one_head)
+        code.each(*share_of(thread, threads, rows * heads), 1, one_head)
 
     def _embed(self, code: Code, plan: Value, thread: Value, threads: Value) -> None:
         """Sum the embeddings of the column's codes and the position, in each row."""
-        rows, batch, dim, codebooks, card, states, table, positions, place = _words(
+        rows, batch, dim, codebooks, card, states, table, positions, place = words_of(
             code, plan, at.ROWS, at.BATCH, at.DIM, at.CODEBOOKS, at.CARD, at.STATES, at.EMBEDDING, at.POSITIONS,
             at.PLACE,
         )  # fmt: skip
-        all_codes, first_keys = _words(code, plan, at.CODES, at.FIRST_KEYS)
-        first, last = _share(thread, threads, dim)
+        all_codes, first_keys = words_of(code, plan, at.CODES, at.FIRST_KEYS)
+        first, last = share_of(thread, threads, dim)
 
         def one_row(row: Value) -> None:
             codes = all_codes + codebooks * (row % batch) * 8
@@ -297,10 +298,10 @@ class _Step:
         self, code: Code, plan: Value, layer: Value, thread: Value, threads: Value, normed: Value, scores: Value
     ) -> None:
         """One layer's part of a thread; all rows are in STATES before and after."""
-        rows, dim, ffn, led, states, qkv, attended, inner = _words(
+        rows, dim, ffn, led, states, qkv, attended, inner = words_of(
             code, plan, at.ROWS, at.DIM, at.FFN, at.CROSS_ROWS, at.STATES, at.QKV, at.ATTENDED, at.INNER
         )
-        own, own_qkv, own_inner = (_share(thread, threads, count) for count in (dim, dim * 3, ffn))
+        own, own_qkv, own_inner = (share_of(thread, threads, count) for count in (dim, dim * 3, ffn))
 
         def product(
             matrix: int, source: Value, rows: Value, columns: Value, target: Value, width: Value,
@@ -350,7 +351,7 @@ class _Step:
 
     def _step(self, code: Code, thread: Value, threads: Value, plan: Value) -> None:
         """One thread's part of a step: a column of codes in, LOGITS `[rows, codebooks * card]` out."""
-        rows, dim, layers, scores_size, states, codebooks, card = _words(
+        rows, dim, layers, scores_size, states, codebooks, card = words_of(
             code, plan, at.ROWS, at.DIM, at.LAYERS, at.SCORES_SIZE, at.STATES, at.CODEBOOKS, at.CARD
         )
         normed = code.word(plan, at.NORMED) + rows * dim * thread * 4
@@ -370,36 +371,7 @@ class _Step:
         code.call(self.norm, plan, at.OUT_NORM, states, rows, dim, normed)
         self._mark(code, plan, thread, "norms")
         outputs = codebooks * card
-        share = _share(thread, threads, outputs)
+        share = share_of(thread, threads, outputs)
         code.call(self.multiply, plan, at.HEAD, normed, rows, dim, code.word(plan, at.LOGITS), outputs, *share, 0)
         code.call(self.meet, plan, threads)
         self._mark(code, plan, thread, "heads")
-
-
-def _products(code: Code, kind: str, matrix: list[Value], inputs: list[Value], columns: Value) -> list[Value]:
-    """The products of some outputs' weights with some rows' inputs, each given by its address: row after row."""
-
-    size, outputs = SIZES[kind], len(matrix)
-
-    def add(i: Value, sums: list[Value], lanes: bool) -> list[Value]:
-        if lanes and outputs > 1:
-            # The outputs after these, fetched in the order in which they lie.
-            for line in range(outputs * LANES * size // 64):
-                code.prefetch(matrix[0] + (columns + i) * size * outputs + 64 * line)
-        weights = [code.read(start + i * size, kind, lanes=lanes) for start in matrix]
-        numbers = [code.read(start + i * 4, lanes=lanes) for start in inputs]
-        pairs = ((weight, number) for number in numbers for weight in weights)
-        return [code.fused(weight, number, old) for (weight, number), old in zip(pairs, sums, strict=True)]
-
-    zeros = [code.zeros()] * (len(matrix) * len(inputs))
-    rest, *lanes = code.fold(0, columns, LANES, zeros, partial(add, lanes=True))
-    return code.fold(rest, columns, 1, [code.total(each) for each in lanes], partial(add, lanes=False))[1:]
-
-
-def _share(thread: Value, threads: Value, count: Value) -> tuple[Value, Value]:
-    """The part of `count` things that a thread does: first, last."""
-    return thread * count // threads, (thread + 1) * count // threads
-
-
-def _words(code: Code, plan: Value, *indices: int) -> list[Value]:
-    return [code.word(plan, index) for index in indices]
