@@ -112,7 +112,7 @@ def play(server: ComfyServer, args: argparse.Namespace) -> None:
     if failure:
         raise ComfyError(failure)
     for output in entry["outputs"].values():
-        for item in output.get("audio", []):
+        for item in [item for item in output.get("audio", []) if item["type"] == "output"]:
             say(f"saved {BASE / item['type'] / item['subfolder'] / item['filename']}")
 
 

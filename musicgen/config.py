@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -22,6 +22,10 @@ class TransformerConfig:
     ffn_dim: int
     cross_attention: bool
     """True if the text is fused by cross-attention, False if every condition is prepended."""
+    max_period: float = field(default=10000.0, kw_only=True)
+    """The longest wavelength of the sinusoidal positions, in units of 2 pi positions."""
+    positional_scale: float = field(default=1.0, kw_only=True)
+    """Factor of the sinusoidal positions."""
 
     def __post_init__(self) -> None:
         if self.dim % self.num_heads or self.dim % 2:
@@ -45,6 +49,8 @@ class LMConfig(TransformerConfig):
     text_length: int | None = None
     """Rows that a prepended text always takes: a longer one is cut, and zeros follow a shorter one, as transformers
     makes them of a text that is padded to `max_length`. None: as many as the text has tokens."""
+    chroma_projection: bool = True
+    """False if the chroma is as wide as the model and is used without a projection."""
 
     @property
     def special_token_id(self) -> int:
@@ -96,6 +102,12 @@ class ChromaConfig:
     num_chroma: int
     chroma_length: int
     """Frames in the prefix; shorter melodies are repeated, longer ones cut."""
+    win_length: int | None = None
+    """Samples that the window of a frame covers, at most n_fft; None: n_fft."""
+    one_hot: bool = True
+    """True if only the loudest pitch class of a frame counts."""
+    norm: float | None = None
+    """Order of the norm that each frame is divided by; None: that of the largest entry."""
 
 
 RELEASED_CHROMA = ChromaConfig(sample_rate=32000, n_fft=16384, hop_length=4096, num_chroma=12, chroma_length=235)

@@ -36,6 +36,9 @@ _NEEDED = {
 def torch_defaults() -> Iterator[None]:
     """Compute under torch's own defaults: float32, the CPU, and no autocast. A context and a decorator.
 
+    One default is not kept: float32 stays whole also in the convolutions of a GPU, which torch computes in
+    TF32 unless it is told otherwise. A codec's sound is then off by up to 1e-3, and some of its codes are others.
+
     The switches are put back afterwards. Weights and inputs that are on another device, or in another
     format, stay as they are.
     """
@@ -49,7 +52,28 @@ def torch_defaults() -> Iterator[None]:
         for device in _AUTOCAST_DEVICES:
             if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
                 stack.enter_context(torch.autocast(device, enabled=False))
+        for place, name, whole in _float32_switches():
+            kept = getattr(place, name)
+            if kept != whole:
+                setattr(place, name, whole)
+                stack.callback(setattr, place, name, kept)
         yield
+
+
+def _float32_switches() -> list[tuple[Any, str, Any]]:
+    """(place, name, value) of the switches that let float32 be computed with fewer bits.
+
+    torch 2.9 gave each operation its own and refuses the old ones where both were used, so the old
+    ones are touched only by older versions.
+    """
+    backends = torch.backends
+    if hasattr(backends.cudnn, "conv") and hasattr(backends.cuda.matmul, "fp32_precision"):
+        places = [backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul]
+        places += [
+            getattr(backends.mkldnn, name) for name in ("conv", "rnn", "matmul") if hasattr(backends.mkldnn, name)
+        ]
+        return [(place, "fp32_precision", "ieee") for place in places]
+    return [(backends.cudnn, "allow_tf32", False), (backends.cuda.matmul, "allow_tf32", False)]
 
 
 def imported(module: str, *names: str) -> Any:

@@ -11,7 +11,7 @@ _GRID = (0.16, 0.17, 0.20)
 _SCALE = ((0.15, 0.08, 0.35), (0.10, 0.36, 0.62), (0.12, 0.66, 0.55), (0.70, 0.82, 0.25), (0.99, 0.91, 0.60))
 
 
-def _colour(values: Tensor) -> Tensor:
+def colours(values: Tensor) -> Tensor:
     """Map values `[...]` in 0..1 to colours `[..., 3]`."""
     scale = torch.tensor(_SCALE)
     place = values.clamp(0, 1) * (len(_SCALE) - 1)
@@ -47,7 +47,7 @@ def codes_image(codes: Tensor, card: int, *, width: int = 512, height: int = 216
     if codes.dim() != 2 or card < 2:
         raise ValueError(f"codes have shape {list(codes.shape)} of {card} entries; allowed is [K, T] of at least 2.")
     codes = _stretch(codes, codes.shape[0], width)
-    cells = _colour(codes.float() / (card - 1))
+    cells = colours(codes.float() / (card - 1))
     cells = torch.where((codes >= 0).unsqueeze(-1), cells, torch.tensor(_BACKGROUND))
     row_height = max(1, height // codes.shape[0])
     picture = _stretch(cells, codes.shape[0] * row_height, width)  # [H, width, 3]
@@ -63,7 +63,7 @@ def chroma_image(chroma: Tensor, *, width: int = 768, row_height: int = 24) -> T
     if chroma.dim() != 2:
         raise ValueError(f"chroma has shape {list(chroma.shape)}; allowed is [frames, pitch classes].")
     rows = chroma.t().flip(0).float()
-    cells = _colour(rows * 0.8 + 0.2)
+    cells = colours(rows * 0.8 + 0.2)
     background = torch.tensor(_BACKGROUND).expand(rows.shape[0], 1, 3).clone()
     black = [rows.shape[0] - 1 - key for key in (1, 3, 6, 8, 10) if key < rows.shape[0]]
     background[black] = background[black] * 0.5
@@ -84,4 +84,4 @@ def spectrogram_image(levels: Tensor, *, width: int = 384, height: int = 160, ra
     if levels.dim() != 2:
         raise ValueError(f"levels have shape {list(levels.shape)}; allowed is [bands, frames].")
     shown = 1.0 + (levels.flip(0) - levels.max()) / range_db
-    return _stretch(_colour(shown), height, width)
+    return _stretch(colours(shown), height, width)

@@ -49,6 +49,25 @@ def integrated_loudness(audio: Tensor, sample_rate: int) -> Tensor:
     return _lufs(_mean(power, heard & (_lufs(power) > gate[:, None])))
 
 
+def momentary_loudness(audio: Tensor, sample_rate: int) -> tuple[Tensor, float]:
+    """Return the loudness over time of each item in LUFS, and the number of its values per second.
+
+    Args:
+        audio: mono or stereo `[B, C, L]`.
+        sample_rate: samples per second.
+
+    Returns:
+        `[B, steps]`: the loudness of each step of 100 ms with up to 400 ms that end with it, -inf for silence; and 10.
+        A sound shorter than 400 ms is one step.
+    """
+    energy, lengths = _step_energies(audio, sample_rate)
+    size = min(_STEPS_PER_BLOCK, energy.shape[1])
+    padded = torch.nn.functional.pad(energy, (size - 1, 0)).unfold(1, size, 1).sum(dim=2)
+    samples = torch.nn.functional.pad(lengths, (size - 1, 0)).unfold(0, size, 1).sum(dim=1)
+    rate = 1 / _STEP if energy.shape[1] > 1 else sample_rate / audio.shape[2]
+    return _lufs(padded / samples), rate
+
+
 def unclipped_gain(audio: Tensor, ceiling_db: float = CEILING_DB) -> Tensor:
     """Return the gain in dB of each item `[B]` that lowers a peak beyond full scale to the ceiling; else 0."""
     peak = peak_db(audio)

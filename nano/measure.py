@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from musicgen.evaluation.clap import Clap
+from musicgen.evaluation.embedders.clap import Clap
 from musicgen.evaluation.frechet import frechet_distance
 from musicgen.evaluation.rhythm import log_mel
 from musicgen.images import spectrogram_image

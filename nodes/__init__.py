@@ -8,10 +8,14 @@ from .codec import MusicGenEnCodecDecode, MusicGenEnCodecEncode
 from .conditioning import MusicGenMelodyChroma, MusicGenStyle, MusicGenTextEncode
 from .host import folders
 from .loaders import MusicGenLoader, MusicGenLoraLoader
+from .picking import MusicGenPick
+from .pictures import MusicGenPlot
 from .replacements import register_replacements
 from .sampling import MusicGenSampleTokens
 from .saving import MusicGenSaveCheckpoint
 from .text_to_music import MusicGenTextToMusic
+from .timing import MusicGenCurves, MusicGenDuration
+from .token_files import MusicGenLoadTokens, MusicGenSaveTokens
 
 
 class MusicGenExtension(ComfyExtension):
@@ -33,6 +37,12 @@ class MusicGenExtension(ComfyExtension):
             MusicGenEnCodecEncode,
             MusicGenStyle,
             MusicGenLoraLoader,
+            MusicGenDuration,
+            MusicGenPick,
+            MusicGenPlot,
+            MusicGenCurves,
+            MusicGenSaveTokens,
+            MusicGenLoadTokens,
             MusicGenSaveCheckpoint,
             MusicGenTextToMusic,
         ]

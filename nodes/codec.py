@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from comfy_api.latest import io
@@ -10,13 +11,14 @@ from torch import Tensor
 
 from ..musicgen.audio import resampled_length
 from ..musicgen.loudness import CEILING_DB, apply_gain, integrated_loudness, loudness_gain, unclipped_gain
-from .host import patchers, progress
-from .inputs import encoded_tokens, read_audio, read_tokens
-from .sockets import CATEGORY, CodecHandle, CodecSocket, Tokens, TokensSocket
+from .host import patchers, previews, progress
+from .inputs.sound import read_audio
+from .inputs.tokens import encoded_tokens, read_tokens
+from .sockets import CATEGORY, CodecHandle, CodecSocket, PlayerSocket, Tokens, TokensSocket
 
 UNCLIPPED, AS_IT_IS, TO_LOUDNESS = "avoid clipping", "as it is", "to a loudness"
 LOUDNESS = -14.0
-_NAMED = 4
+_NAMED, _LISTED = 4, 12
 
 
 class MusicGenEnCodecDecode(io.ComfyNode):
@@ -28,7 +30,9 @@ class MusicGenEnCodecDecode(io.ComfyNode):
             node_id="MusicGenEnCodecDecode",
             display_name="MusicGen EnCodec Decode",
             category=CATEGORY,
-            description="Decodes tokens into sound with the EnCodec model that they belong to.",
+            essentials_category="Audio",
+            description="Decodes tokens into sound with the EnCodec model that they belong to. The node plays it, the "
+            "pieces of a batch one after another.",
             search_aliases=["encodec", "tokens to audio", "decode music", "normalize", "loudness", "lufs"],
             inputs=[
                 CodecSocket.Input("codec", tooltip="The codec from the loader whose model made the tokens."),
@@ -54,24 +58,35 @@ class MusicGenEnCodecDecode(io.ComfyNode):
                     tooltip=f"Integrated loudness after ITU-R BS.1770, for the level '{TO_LOUDNESS}'. Streaming "
                     "services play at about -14 LUFS, broadcast at -23.",
                 ),
+                PlayerSocket.Input("audioUI", optional=True, tooltip="Plays the sound after a run."),
             ],
             outputs=[
                 io.Audio.Output("audio", display_name="audio", tooltip="The sound, at the sample rate of the codec.")
             ],
             hidden=[io.Hidden.unique_id],
+            is_output_node=True,
         )
 
     @classmethod
     def execute(
-        cls, codec: CodecHandle, tokens: Tokens, level: str = UNCLIPPED, loudness: float = LOUDNESS
+        cls,
+        codec: CodecHandle,
+        tokens: Tokens,
+        level: str = UNCLIPPED,
+        loudness: float = LOUDNESS,
+        **_player: Any,
     ) -> io.NodeOutput:
         rows = _decode(codec, read_tokens(tokens, codec), tokens["num_samples"])
         rate = codec.patcher.model.sample_rate
         gains = _gains(rows, rate, level, loudness)
         rows = [apply_gain(row, gain) if gain else row for row, gain in zip(rows, gains, strict=True)]
-        if changes := _changes(rows, gains, rate, level):
-            progress.show(cls.hidden.unique_id, changes)
-        return io.NodeOutput({"waveform": torch.cat(rows), "sample_rate": rate})
+        lines = [
+            line for line in (_changes(rows, gains, rate, level), _order(len(rows), rows[0].shape[2] / rate)) if line
+        ]
+        if lines:
+            progress.show(cls.hidden.unique_id, "\n".join(lines))
+        audio = {"waveform": torch.cat(rows), "sample_rate": rate}
+        return io.NodeOutput(audio, ui=previews.player(audio, cls))
 
 
 def _decode(codec: CodecHandle, codes: Tensor, num_samples: int | None) -> list[Tensor]:
@@ -106,6 +121,15 @@ def _changes(rows: list[Tensor], gains: list[Tensor], sample_rate: int, level: s
     more = f"; and {len(found) - _NAMED} more items" if len(found) > _NAMED else ""
     why = "" if level == TO_LOUDNESS else f" (its peak was beyond full scale and is now at {CEILING_DB:g} dBFS)"
     return f"Level: {'; '.join(found[:_NAMED])}{more}{why}"
+
+
+def _order(count: int, seconds: float) -> str:
+    """A line that tells where each item begins in the player; empty for a single one."""
+    if count == 1:
+        return ""
+    starts = previews.starts_in_a_row(count, seconds)
+    times = ", ".join(f"{int(start // 60)}:{start % 60:04.1f}" for start in starts[:_LISTED])
+    return f"Plays {count} pieces one after another; they begin at {times}{' ...' if count > _LISTED else ''}"
 
 
 class MusicGenEnCodecEncode(io.ComfyNode):

@@ -8,10 +8,12 @@ from comfy_api.latest import io
 from ..musicgen.conditioning.melody import extract_melody
 from ..musicgen.images import chroma_image
 from .host import patchers, progress
-from .inputs import read_audio, style_of
+from .inputs.conditions import style_of
+from .inputs.sound import read_audio
 from .sockets import (
     CATEGORY,
     MAX_HEARD_SECONDS,
+    TEXT_KEY,
     MelodyBatch,
     MelodySocket,
     ModelHandle,
@@ -32,6 +34,7 @@ class MusicGenTextEncode(io.ComfyNode):
             node_id="MusicGenTextEncode",
             display_name="MusicGen Text Encode",
             category=CATEGORY,
+            essentials_category="Audio",
             description="Encodes a description of music into conditioning for MusicGen Sample Tokens. The core nodes "
             "Conditioning (Average), (Combine), (Concat), Zero Out and SetTimestepRange work on it.",
             search_aliases=[
@@ -75,7 +78,7 @@ class MusicGenTextEncode(io.ComfyNode):
         mask = condition.mask.to("cpu", torch.int64)
         # Rows that do not count are zeros, the null condition: core nodes blend and join states without their mask.
         states = condition.states.cpu() * mask.unsqueeze(-1)
-        return io.NodeOutput([[states, {"pooled_output": None, "attention_mask": mask}]])
+        return io.NodeOutput([[states, {"pooled_output": None, "attention_mask": mask, TEXT_KEY: text}]])
 
 
 class MusicGenMelodyChroma(io.ComfyNode):

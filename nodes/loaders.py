@@ -25,7 +25,8 @@ from .sockets import (
     TextEncoderSocket,
 )
 
-NO_LORA = "no LoRA in models/loras"
+NO_LORA, NONE = "no LoRA in models/loras", "none"
+ROWS = 4
 
 
 class MusicGenLoader(io.ComfyNode):
@@ -38,6 +39,7 @@ class MusicGenLoader(io.ComfyNode):
             node_id="MusicGenLoader",
             display_name="MusicGen Loader",
             category=CATEGORY,
+            essentials_category="Audio",
             description="Loads a MusicGen model: a bundled one, a folder or a single file from models/musicgen, or "
             "one of Meta's releases, which it downloads if you choose that entry. It downloads nothing else. Meta's "
             "released weights are licensed CC-BY-NC 4.0: no commercial use.",
@@ -113,7 +115,8 @@ class MusicGenLoader(io.ComfyNode):
         text_encoder = TextEncoderHandle(patchers.wrap_text_encoder(parts.text_encoder), name)
         codec = CodecHandle(patchers.wrap_codec(parts.codec), parts.codec.fingerprint, name)
         lm, beside = patchers.wrap_lm(parts.lm), (text_encoder, codec)
-        handle = ModelHandle(lm, parts.config, codec.fingerprint, name, _style_handle(parts), beside)
+        weights = parts.lm.fingerprint()
+        handle = ModelHandle(lm, parts.config, codec.fingerprint, name, _style_handle(parts), beside, weights)
         return io.NodeOutput(handle, text_encoder, codec)
 
 
@@ -145,6 +148,35 @@ def _style_handle(parts: Components) -> StyleHandle | None:
     return StyleHandle(patchers.wrap_style(parts.style), parts.style.fingerprint)
 
 
+def _further_rows() -> list[Any]:
+    """The inputs of the second to the fourth LoRA."""
+    rows: list[Any] = []
+    for number in range(2, ROWS + 1):
+        rows += [
+            io.Combo.Input(
+                f"lora_{number}",
+                display_name=f"LoRA {number}",
+                options=[NONE, *folders.fitting_loras()],
+                default=NONE,
+                optional=True,
+                advanced=True,
+                tooltip="One more LoRA, added to those above.",
+            ),
+            io.Float.Input(
+                f"strength_{number}",
+                display_name=f"strength {number}",
+                default=1.0,
+                min=-10.0,
+                max=10.0,
+                step=0.01,
+                optional=True,
+                advanced=True,
+                tooltip="Share of this LoRA to add.",
+            ),
+        ]
+    return rows
+
+
 class MusicGenLoraLoader(io.ComfyNode):
     """Model and a LoRA file -> the model with the LoRA."""
 
@@ -164,7 +196,7 @@ class MusicGenLoraLoader(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "lora",
-                    options=list(folders.loras()) or [NO_LORA],
+                    options=folders.fitting_loras() or [NO_LORA],
                     tooltip="A file from models/loras, or a folder there that PEFT saved. It must have been trained on "
                     "this very model: small, medium, melody and large do not share LoRAs.",
                 ),
@@ -177,6 +209,7 @@ class MusicGenLoraLoader(io.ComfyNode):
                     tooltip="Share of the LoRA to add. 1 adds it as it was trained, 0 nothing, a negative number the "
                     "opposite.",
                 ),
+                *_further_rows(),
             ],
             outputs=[
                 ModelSocket.Output(
@@ -189,25 +222,43 @@ class MusicGenLoraLoader(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, lora: str | None) -> bool | str:
+    def validate_inputs(
+        cls, lora: str | None, lora_2: str | None = None, lora_3: str | None = None, lora_4: str | None = None
+    ) -> bool | str:
         """Accept backslashes from workflows saved on Windows, and explain every other refusal in a sentence."""
         try:
-            if lora is not None:
-                folders.resolve_lora(lora)
+            for name in (lora, lora_2, lora_3, lora_4):
+                if name not in (None, NONE):
+                    folders.resolve_lora(name)
         except ValueError as error:
             return str(error)
         return True
 
     @classmethod
-    def fingerprint_inputs(cls, lora: str, **_: Any) -> str:
-        """Read again when the file changed."""
-        return folders.lora_fingerprint(lora)
+    def fingerprint_inputs(cls, lora: str, **rows: Any) -> list[str]:
+        """Read again when a file changed."""
+        names = [lora, *(rows.get(f"lora_{number}") or NONE for number in range(2, ROWS + 1))]
+        return [folders.lora_fingerprint(name) for name in names if name != NONE]
 
     @classmethod
-    def execute(cls, model: ModelHandle, lora: str, strength: float) -> io.NodeOutput:
-        if strength == 0.0:
-            return io.NodeOutput(model)
-        changes: Any = read_lora(folders.resolve_lora(lora)[1], model.config)
-        if said := [*changes.warnings, *changes.without_text]:
-            progress.say(cls.hidden.unique_id, " ".join(said))
-        return io.NodeOutput(replace(model, patcher=patchers.patch_lm(model.patcher, changes, strength)))
+    def execute(cls, model: ModelHandle, lora: str, strength: float, **further: Any) -> io.NodeOutput:
+        rows = [(lora, strength)]
+        for number in range(2, ROWS + 1):
+            rows.append((further.get(f"lora_{number}") or NONE, further.get(f"strength_{number}", 1.0)))
+        said, told = [], []
+        for name, share in rows:
+            if name == NONE:
+                continue
+            if share == 0.0:
+                told.append(f"{name}: strength 0, changes nothing")
+                continue
+            changes: Any = read_lora(folders.resolve_lora(name)[1], model.config)
+            said += [*changes.warnings, *changes.without_text]
+            loras = (*model.loras, (name, share))
+            model = replace(model, patcher=patchers.patch_lm(model.patcher, changes, share), loras=loras)
+            count = len(changes.low_rank) + len(changes.replacements)
+            told.append(f"{name}: strength {share:g}, changes {count} matrices")
+        if said:
+            progress.logger.warning(" ".join(said))
+        progress.show(cls.hidden.unique_id, "\n".join([*told, *said]))
+        return io.NodeOutput(model)

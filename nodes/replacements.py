@@ -50,9 +50,10 @@ def _generator(old: str, widgets: list[str], mapping: list[dict[str, Any]]) -> i
 
 _AUDIO_WIDGETS = ["text", "batch_size", "duration", "cfg", "top_k", "top_p", "temperature", "seed", CONTROL]
 _AUDIO_MAPPING = [
-    *_fixed(model=folders.DEFAULT_MODEL),
-    *_same("text", "batch_size", "duration", "top_k", "top_p", "temperature", "seed"),
-    *_same(cfg_coef="cfg", loaded_model="model", prompt="audio"),
+    *_fixed(model_name=folders.DEFAULT_MODEL),
+    # ComfyUI may replace this node before the loader that it is linked to, so `model` must keep its name.
+    *_same("model", "text", "batch_size", "duration", "top_k", "top_p", "temperature", "seed"),
+    *_same(cfg_coef="cfg", prompt="audio"),
 ]
 
 REPLACEMENTS = (
@@ -65,7 +66,7 @@ REPLACEMENTS = (
         "Musicgen_",
         ["prompt", "seconds", "guidance_scale", "seed", CONTROL, "device"],
         [
-            *_fixed(model="facebook/musicgen-small", temperature=1.5, top_k=50),
+            *_fixed(model_name="facebook/musicgen-small", temperature=1.5, top_k=50),
             *_same("seed", text="prompt", duration="seconds", cfg_coef="guidance_scale"),
         ],
     ),
@@ -92,7 +93,9 @@ REPLACEMENTS = (
         ],
         [
             *_fixed(top_k=50),
-            *_same("duration", "seed", "temperature", model="model_size", cfg_coef="guidance_scale", text="prompt"),
+            *_same(
+                "duration", "seed", "temperature", model_name="model_size", cfg_coef="guidance_scale", text="prompt"
+            ),
             *_same(prompt="conditioning_audio"),
         ],
     ),

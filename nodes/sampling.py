@@ -11,19 +11,27 @@ from torch import Tensor
 
 from ..musicgen.generation.generate import generate
 from ..musicgen.generation.params import GenerationParams
+from ..musicgen.generation.partial import complete_part
 from ..musicgen.generation.patterns import PATTERN_NAMES, trained_pattern_name
 from ..musicgen.generation.request import Request
+from ..musicgen.generation.windows import frames_seconds
 from ..musicgen.images import codes_image
 from ..musicgen.lm.cpu_compiler import is_decided, why_not_compiled
-from .host import patchers, progress
-from .inputs import read_request, sampled_tokens
+from .host import patchers, previews, progress
+from .inputs.conditions import read_request
+from .inputs.parts import check_codec
+from .inputs.recipes import recipe_of
+from .inputs.tokens import sampled_tokens
 from .sockets import (
     CATEGORY,
     MAX_SECONDS,
+    CodecHandle,
+    CodecSocket,
     MelodyBatch,
     MelodySocket,
     ModelHandle,
     ModelSocket,
+    PlayerSocket,
     StyleBatch,
     StyleSocket,
     Tokens,
@@ -31,6 +39,7 @@ from .sockets import (
 )
 
 AUTO = "auto"
+DISCARD, KEEP = "stop the run", "keep the music so far"
 
 
 class MusicGenSampleTokens(io.ComfyNode):
@@ -42,6 +51,7 @@ class MusicGenSampleTokens(io.ComfyNode):
             node_id="MusicGenSampleTokens",
             display_name="MusicGen Sample Tokens",
             category=CATEGORY,
+            essentials_category="Audio",
             description="Samples the tokens of a piece of music with a MusicGen model: from a description, along a "
             "melody, in the style of a recording, or as the continuation of one.",
             search_aliases=[
@@ -171,6 +181,24 @@ class MusicGenSampleTokens(io.ComfyNode):
                     tooltip="Weight of the description against a style. 1 guides by both at once; about 5 brings the "
                     "description out. Without a style it does nothing.",
                 ),
+                CodecSocket.Input(
+                    "codec",
+                    optional=True,
+                    tooltip="The codec from the same loader. With it, the node plays the piece as far as it exists, "
+                    "while it samples.",
+                ),
+                io.Combo.Input(
+                    "on_cancel",
+                    display_name="on Cancel",
+                    options=[DISCARD, KEEP],
+                    default=DISCARD,
+                    optional=True,
+                    advanced=True,
+                    tooltip=f"{DISCARD}: Cancel stops the run, as everywhere. {KEEP}: while this node samples, Cancel "
+                    "ends the sampling alone, and the run goes on with the music that exists. Cancel again stops the "
+                    "run.",
+                ),
+                PlayerSocket.Input("audioUI", optional=True, tooltip="Plays the piece while it is sampled."),
             ],
             outputs=[
                 TokensSocket.Output(
@@ -178,6 +206,7 @@ class MusicGenSampleTokens(io.ComfyNode):
                 )
             ],
             hidden=[io.Hidden.unique_id],
+            is_output_node=True,
         )
 
     @classmethod
@@ -198,31 +227,59 @@ class MusicGenSampleTokens(io.ComfyNode):
         prompt: Tokens | None = None,
         style: StyleBatch | None = None,
         cfg_coef_beta: float = 1.0,
+        codec: CodecHandle | None = None,
+        on_cancel: str = DISCARD,
+        **_player: Any,
     ) -> io.NodeOutput:
         chosen = None if pattern == AUTO else pattern
         params = GenerationParams(
-            duration, cfg_coef, temperature, top_k, top_p, seed=seed, pattern=chosen, cfg_coef_beta=cfg_coef_beta
+            frames_seconds(duration, model.config.frame_rate),
+            cfg_coef,
+            temperature,
+            top_k,
+            top_p,
+            seed=seed,
+            pattern=chosen,
+            cfg_coef_beta=cfg_coef_beta,
         )
         request = read_request(
             model, params, batch_size, positive=positive, negative=negative, melody=melody, style=style, prompt=prompt
         )
         _warn_of_foreign_pattern(model, params.pattern, cls.hidden.unique_id)
         _tell_of_long_prompt(model, request, cls.hidden.unique_id)
-        codes = _sample(model, request, cls.hidden.unique_id)
-        return io.NodeOutput(sampled_tokens(codes, model, params))
+        player = None if codec is None else previews.GrowingPlayer(check_codec(codec, model), cls.hidden.unique_id)
+        codes = _sample(model, request, player, keep=on_cancel == KEEP, node_id=cls.hidden.unique_id)
+        recipe = recipe_of(model, params, request, positive, negative, style)
+        tokens = sampled_tokens(codes, model, params, duration, recipe)
+        return io.NodeOutput(tokens, ui=player and player.shown())
 
 
-def _sample(model: ModelHandle, request: Request, node_id: str | None) -> Tensor:
-    """Codes of a request, with the weights and the memory from the host."""
+def _sample(
+    model: ModelHandle, request: Request, player: previews.GrowingPlayer | None, *, keep: bool, node_id: str | None
+) -> Tensor:
+    """Codes of a request, with the weights and the memory from the host; with keep, on Cancel those that exist."""
     lm, config = model.patcher.model, model.config
     report = progress.StepReporter(request.steps(config), partial(_draw_first, card=config.card))
-    with patchers.on_device(model.patcher, memory_required=request.bytes(config, lm.dtype.itemsize)) as device:
+    memory = request.bytes(config, lm.dtype.itemsize) + (0 if player is None else player.memory_required())
+    beside = None if player is None else player.patcher
+    with patchers.on_device(model.patcher, memory_required=memory, beside=beside) as device:
+        if player is not None:
+            report.watch = player.start()
         graphs = patchers.may_record(model.patcher)
         if device.type == "cpu" and lm.dtype == torch.float32 and not is_decided():
             progress.show(node_id, "compiling for this processor, once")
             why_not_compiled()
             progress.show(node_id, "")
-        return generate(lm, config, request, on_step=report, device=device, use_cuda_graphs=graphs)
+        try:
+            return generate(lm, config, request, on_step=report, device=device, use_cuda_graphs=graphs)
+        except progress.Interrupted:
+            codes = complete_part(report.last.codes()) if keep and report.last is not None else None
+            if codes is None or codes.shape[2] <= request.prompt_frames:
+                raise
+    made, wanted = codes.shape[2] / config.frame_rate, request.params.duration
+    fewer = f" of {len(codes)} from {request.batch_size} pieces" if len(codes) < request.batch_size else ""
+    progress.say(node_id, f"Cancel ended the sampling; the run goes on with the first {made:g} of {wanted:g} s{fewer}.")
+    return codes
 
 
 def _draw_first(codes: Tensor, card: int) -> Tensor:

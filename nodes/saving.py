@@ -10,7 +10,7 @@ from torch import Tensor
 from ..musicgen.checkpoints.loading import Components
 from ..musicgen.checkpoints.saving import save_checkpoint
 from .host import folders, patchers, progress
-from .inputs import check_parts
+from .inputs.parts import check_parts
 from .sockets import CATEGORY, CodecHandle, CodecSocket, ModelHandle, ModelSocket, TextEncoderHandle, TextEncoderSocket
 
 AS_LOADED = "as loaded"

@@ -21,8 +21,12 @@ CodecSocket = io.Custom("MUSICGEN_CODEC")
 MelodySocket = io.Custom("MUSICGEN_MELODY")
 StyleSocket = io.Custom("MUSICGEN_STYLE")
 TokensSocket = io.Custom("MUSICGEN_TOKENS")
+PlayerSocket = io.Custom("AUDIO_UI")
+"""The frontend's audio player, a widget that the host fills from a node's output and that sends nothing."""
 
 CATEGORY = "audio/MusicGen"
+TEXT_KEY = "musicgen_text"
+"""The description in the options of a CONDITIONING, for the recipe of a piece; core nodes that blend two keep one."""
 MAX_SECONDS = 3600.0
 """Longest sound that the nodes make, encode and decode; only the sound itself takes memory by its length."""
 MAX_HEARD_SECONDS = 300.0
@@ -42,6 +46,7 @@ class ModelHandle:
     """A language model: on MUSICGEN_MODEL. codec: fingerprint of the codec whose codes it samples.
 
     style: of a style model, else None. parts: text encoder and codec from the same loader.
+    weights: fingerprint of the weights as they were loaded. loras: names and strengths of the LoRAs in the patcher.
     """
 
     patcher: Any
@@ -50,6 +55,8 @@ class ModelHandle:
     name: str
     style: StyleHandle | None = None
     parts: tuple[TextEncoderHandle, CodecHandle] | None = None
+    weights: str = ""
+    loras: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,7 @@ class Tokens(TypedDict):
     codes: int64 [B, K, T] on the CPU. codec: fingerprint of the codec they belong to. model: name of
     the model they come from. num_samples: exact length of the sound, None for all of its frames.
     pattern and seed: how they were sampled, None where they were encoded from a recording.
+    recipe: how they were made, as JSON: model, LoRAs, description, numbers, pattern.
     """
 
     codes: Tensor
@@ -106,3 +114,4 @@ class Tokens(TypedDict):
     num_samples: int | None
     pattern: str | None
     seed: int | None
+    recipe: dict[str, Any] | None

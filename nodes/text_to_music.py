@@ -8,7 +8,7 @@ from comfy_api.latest import io
 
 from .host import folders
 from .host.expansion import GraphBuilder
-from .sockets import CATEGORY, MAX_SECONDS, ModelHandle, ModelSocket
+from .sockets import CATEGORY, MAX_SECONDS, ModelHandle, ModelSocket, PlayerSocket
 
 
 class MusicGenTextToMusic(io.ComfyNode):
@@ -28,7 +28,8 @@ class MusicGenTextToMusic(io.ComfyNode):
             essentials_category="Audio",
             inputs=[
                 io.Combo.Input(
-                    "model",
+                    "model_name",
+                    display_name="model",
                     options=names,
                     default=folders.DEFAULT_MODEL if folders.DEFAULT_MODEL in names else None,
                     tooltip="A bundled model, a model from models/musicgen, or a download into that folder, as in "
@@ -113,7 +114,8 @@ class MusicGenTextToMusic(io.ComfyNode):
                     "replaces top_k.",
                 ),
                 ModelSocket.Input(
-                    "loaded_model",
+                    "model",
+                    display_name="loaded model",
                     optional=True,
                     tooltip="A model from MusicGen Loader or MusicGen LoRA Loader, instead of the one chosen above.",
                 ),
@@ -122,17 +124,19 @@ class MusicGenTextToMusic(io.ComfyNode):
                     optional=True,
                     tooltip="A recording to continue, shorter than the duration. The piece begins with it.",
                 ),
+                PlayerSocket.Input("audioUI", optional=True, tooltip="Plays the sound after a run."),
             ],
             outputs=[io.Audio.Output("audio", display_name="audio", tooltip="The piece, one batch item for each.")],
+            is_output_node=True,
             enable_expand=True,
         )
 
     @classmethod
-    def validate_inputs(cls, model: str | None, loaded_model: Any = False) -> bool | str:
+    def validate_inputs(cls, model_name: str | None, model: Any = False) -> bool | str:
         """Explain a name that no model has, unless a loaded model is linked, for which ComfyUI passes None."""
         try:
-            if model is not None and loaded_model is not None:
-                folders.resolve_model(model)
+            if model_name is not None and model is not None:
+                folders.resolve_model(model_name)
         except ValueError as error:
             return str(error)
         return True
@@ -140,7 +144,7 @@ class MusicGenTextToMusic(io.ComfyNode):
     @classmethod
     def execute(
         cls,
-        model: str,
+        model_name: str,
         text: str,
         duration: float,
         seed: int,
@@ -149,11 +153,12 @@ class MusicGenTextToMusic(io.ComfyNode):
         temperature: float = 1.0,
         top_k: int = 250,
         top_p: float = 0.0,
-        loaded_model: ModelHandle | None = None,
+        model: ModelHandle | None = None,
         prompt: io.Audio.Type | None = None,
+        **_player: Any,
     ) -> io.NodeOutput:
         graph = GraphBuilder()
-        lm, text_encoder, codec = _parts(graph, model, loaded_model)
+        lm, text_encoder, codec = _parts(graph, model_name, model)
         positive = graph.node("MusicGenTextEncode", text_encoder=text_encoder, text=text).out(0)
         widgets = {"cfg_coef": cfg_coef, "temperature": temperature, "top_k": top_k, "top_p": top_p, "pattern": "auto"}
         if prompt is not None:
@@ -164,14 +169,14 @@ class MusicGenTextToMusic(io.ComfyNode):
         return io.NodeOutput(audio, expand=graph.finalize())
 
 
-def _parts(graph: GraphBuilder, model: str, loaded: ModelHandle | None) -> tuple[Any, Any, Any]:
+def _parts(graph: GraphBuilder, name: str, loaded: ModelHandle | None) -> tuple[Any, Any, Any]:
     """Language model, text encoder and codec: links to a loader in the graph, or handles."""
     if loaded is None:
-        loader = graph.node("MusicGenLoader", model=model, dtype="auto")
+        loader = graph.node("MusicGenLoader", model=name, dtype="auto")
         return loader.out(0), loader.out(1), loader.out(2)
     if loaded.parts is None:
         raise ValueError(
-            f"loaded_model is {loaded.name!r} without its text encoder and codec; connect MusicGen Loader, or use "
+            f"model is {loaded.name!r} without its text encoder and codec; connect MusicGen Loader, or use "
             "MusicGen Text Encode, Sample Tokens and EnCodec Decode one by one."
         )
     return (loaded, *loaded.parts)

@@ -31,6 +31,9 @@ LAZY = {
     "librosa",
     "huggingface_hub",
     "yaml",
+    "av",
+    "pyarrow",
+    "ray",
 }
 
 

@@ -22,10 +22,12 @@ class Part:
 
 @dataclass(frozen=True)
 class MertFiles:
-    """A MERT, which style models hear through: fields of a transformers `HubertConfig`, and its tensors."""
+    """A MERT, which style models hear through: fields of a transformers `HubertConfig`, its tensors, and its settings
+    that are not known here."""
 
     config: Mapping[str, Any]
     part: Part
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,8 @@ class Checkpoint:
     tokenizer: the folder of T5's tokenizer, or the tokenizer itself as text. settings: those in an
     audiocraft file, as plain nested dictionaries with references resolved; empty
     in other layouts. style: the style condition of a style model. mert: its feature model, or
-    None where that is not at hand, and then without_mert is the remedy.
+    None where that is not at hand, and then without_mert is the remedy. unknown: settings that are not
+    known here, each as its place, name and value.
     """
 
     where: Path
@@ -48,6 +51,7 @@ class Checkpoint:
     style: Part | None = None
     mert: MertFiles | None = None
     without_mert: str = ""
+    unknown: tuple[str, ...] = ()
 
     def parts(self) -> dict[str, Part]:
         """The networks by name, but for MERT, which is a model of its own."""

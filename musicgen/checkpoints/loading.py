@@ -75,6 +75,11 @@ def load_components(
     require_packages()
     storage = _storage(dtype, torch.device(device))
     checkpoint = open_checkpoint(path, codec_from, text_encoder_from, search)
+    for setting in dict.fromkeys(checkpoint.unknown):
+        logger.warning(
+            "%s, a setting that this version does not know; if it changes the model's computation, so does its music.",
+            setting,
+        )
     plan, built = _build(checkpoint, storage.computed, text_dtype, storage.operations(operations))
     modules = {"lm": built.lm, "text": built.text_encoder.t5, "codec": built.codec.model}
     if built.style is not None:

@@ -127,18 +127,39 @@ class EnCodec(nn.Module):
         per_channel = codes.view(batch, channels, self.config.num_codebooks, codes.shape[-1])
         return per_channel.transpose(1, 2).reshape(batch, self.num_codebooks, codes.shape[-1])
 
+    @torch.no_grad()
+    @torch_defaults()
+    def states(self, audio: Tensor, sample_rate: int) -> Tensor:
+        """Encode audio to the states before the quantiser, in mono whatever the model's channels are.
+
+        Args:
+            audio: `[B, C, L]`, whose channels are mixed to one.
+            sample_rate: samples per second of the audio, which is resampled to the codec's rate.
+
+        Returns:
+            `[B, dimension, T]`.
+
+        Raises:
+            ValueError: the audio is refused by :func:`check_audio`.
+        """
+        audio = convert_channels(resample(downmix(check_audio(audio, sample_rate)), sample_rate, self.sample_rate), 1)
+        return torch.cat(list(self._states(audio.to(self._device()), None)), dim=2)
+
     def _encode(self, audio: Tensor, on_progress: OnProgress | None) -> Tensor:
         """Encode audio `[B, 1, L]` to codes `[B, K, T]`, chunk by chunk."""
+        return torch.cat([self.model.quantize(piece) for piece in self._states(audio, on_progress)], dim=2)
+
+    def _states(self, audio: Tensor, on_progress: OnProgress | None) -> Iterator[Tensor]:
+        """Yield the states of audio `[B, 1, L]`, piece by piece along the frames."""
         hop, chunk = self.config.hop_length, self._chunk()
         frames = -(-audio.shape[2] // hop)
-        outer, lstm, inner = _split(self.model.encoder.model)
+        outer, lstm, inner = split_at_lstm(self.model.encoder.model)
         context = reach(outer, hop, 1)
         pieces = windows(outer, lambda low, high: audio[..., low * hop : high * hop], frames, chunk, context)
         pieces = _watched(pieces, frames, on_progress)
         if lstm is not None:
             pieces = recurrent(lstm, Rolling(pieces).pieces(frames, _RECURRENT_FRAMES))
-        states = windows(inner, Rolling(pieces), frames, _RECURRENT_FRAMES, reach(inner))
-        return torch.cat([self.model.quantize(piece) for piece in states], dim=2)
+        yield from windows(inner, Rolling(pieces), frames, _RECURRENT_FRAMES, reach(inner))
 
     @torch.no_grad()
     @torch_defaults()
@@ -192,11 +213,11 @@ class EnCodec(nn.Module):
     def _decode(self, codes: Tensor, samples: int, on_progress: OnProgress | None) -> Tensor:
         """Decode codes `[B, K, T]` to the first `samples` samples of audio `[B, 1, L]`, chunk by chunk."""
         frames, hop = codes.shape[2], self.config.hop_length
-        inner, lstm, outer = _split(self.model.decoder.model)
+        inner, lstm, outer = split_at_lstm(self.model.decoder.model)
         pieces = windows(inner, self._quantized(codes), frames, _RECURRENT_FRAMES, reach(inner))
         if lstm is not None:
             pieces = recurrent(lstm, pieces)
-        layers = _each_over_rows(outer) if codes.device.type == "cpu" else outer
+        layers = each_over_rows(outer) if codes.device.type == "cpu" else outer
         chunks = windows(layers, Rolling(pieces), frames, self._chunk(), reach(outer, 1, hop), hop)
         audio = torch.empty(codes.shape[0], 1, samples, device=codes.device)
         start = 0
@@ -246,7 +267,7 @@ def _bytes(module: nn.Module) -> int:
     return sum(weight.nbytes for weight in module.parameters())
 
 
-def _split(layers: nn.Sequential) -> tuple[nn.Sequential, Any, nn.Sequential]:
+def split_at_lstm(layers: nn.Sequential) -> tuple[nn.Sequential, Any, nn.Sequential]:
     """Return the layers before a SEANet's LSTM, the LSTM or None, and the layers after it."""
     stack = list(layers)
     kinds = [type(layer).__name__ for layer in stack]
@@ -258,7 +279,7 @@ def _split(layers: nn.Sequential) -> tuple[nn.Sequential, Any, nn.Sequential]:
     return nn.Sequential(*stack[:before]), (stack[before] if after > before else None), nn.Sequential(*stack[after:])
 
 
-def _each_over_rows(layers: nn.Sequential) -> Callable[[Tensor], Tensor]:
+def each_over_rows(layers: nn.Sequential) -> Callable[[Tensor], Tensor]:
     """Return a function that runs the layers on `[B, C, T]`, one item at a time, on copies that they may overwrite."""
     run = over_rows(layers)
     return lambda states: torch.stack(

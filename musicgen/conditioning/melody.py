@@ -111,9 +111,9 @@ def chroma_filter_bank(config: ChromaConfig) -> Tensor:
 
 
 def chroma_of(waveform: Tensor, config: ChromaConfig) -> Tensor:
-    """Return the one-hot chroma `[F, num_chroma]` of a mono waveform `[L]`, F = 1 + L // hop_length.
+    """Return the chroma `[F, num_chroma]` of a mono waveform `[L]`, F = 1 + L // hop_length.
 
-    Silent frames, which have no loudest pitch class, become C.
+    Silent frames, which have no loudest pitch class, become C where the chroma is one-hot.
 
     >>> a440 = torch.sin(2 * torch.pi * 440 * torch.arange(32000) / 32000)
     >>> chroma_of(a440, RELEASED_CHROMA).argmax(dim=1)  # A is entry 9
@@ -123,18 +123,21 @@ def chroma_of(waveform: Tensor, config: ChromaConfig) -> Tensor:
     missing = config.n_fft - waveform.shape[0]
     if missing > 0:
         waveform = F.pad(waveform, (missing // 2, missing - missing // 2))
+    win_length = config.win_length or config.n_fft
     power = functional.spectrogram(
         waveform,
         pad=0,
-        window=torch.hann_window(config.n_fft, device=waveform.device),
+        window=torch.hann_window(win_length, device=waveform.device),
         n_fft=config.n_fft,
         hop_length=config.hop_length,
-        win_length=config.n_fft,
+        win_length=win_length,
         power=2.0,
         normalized=True,
     )
     raw = chroma_filter_bank(config).to(power.device) @ power
-    raw = F.normalize(raw, p=float("inf"), dim=0, eps=1e-6)
+    raw = F.normalize(raw, p=float("inf") if config.norm is None else config.norm, dim=0, eps=1e-6)
+    if not config.one_hot:
+        return raw.T.to(torch.float32).contiguous()
     return F.one_hot(raw.argmax(dim=0), config.num_chroma).to(torch.float32)
 
 
@@ -173,6 +176,8 @@ def fit_length(chroma: Tensor, num_frames: int) -> Tensor:
 
 
 def null_chroma(config: ChromaConfig) -> Tensor:
-    """Return the null chroma `[chroma_length, num_chroma]`: C in every frame, as in training."""
+    """Return the null chroma `[chroma_length, num_chroma]`: that of silence, which is C in every frame if one-hot."""
+    if not config.one_hot:
+        return torch.zeros(config.chroma_length, config.num_chroma)
     frames = torch.zeros(config.chroma_length, dtype=torch.int64)
     return F.one_hot(frames, config.num_chroma).to(torch.float32)

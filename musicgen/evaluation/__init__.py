@@ -5,11 +5,15 @@ that listen (CLAP, MERT, VGGish, EnCodec, a classifier of tags) are in `embedder
 disk; :func:`evaluate` measures whole folders.
 """
 
+from .embedders import Clap, EncodecStates, MertStates, TagClassifier, Vggish
+from .evaluate import Options, evaluate, save_statistics
 from .frechet import distance_of, frechet_distance, frechet_infinity
 from .intervals import bootstrap_interval, wilson_interval
 from .kernel import kernel_distance, median_bandwidth
 from .likelihood import likelihood
+from .measures import Ears
 from .memorisation import closest_match, code_match, memorised, nearest_neighbours
+from .report import Figure, Report
 from .rhythm import onset_autocorrelation, onset_envelope, pulse_strength, tempo_of
 from .sound import codebook_perplexity, is_clipped, is_silent, is_stuck, samples_beyond_full_scale
 from .statistics import RunningStatistics, Statistics, statistics_of
@@ -25,8 +29,17 @@ from .tonality import (
 )
 
 __all__ = [
+    "Clap",
+    "Ears",
+    "EncodecStates",
+    "Figure",
+    "MertStates",
+    "Options",
+    "Report",
     "RunningStatistics",
     "Statistics",
+    "TagClassifier",
+    "Vggish",
     "bootstrap_interval",
     "chroma_agreement",
     "chroma_cosine",
@@ -36,6 +49,7 @@ __all__ = [
     "code_match",
     "codebook_perplexity",
     "distance_of",
+    "evaluate",
     "frechet_distance",
     "frechet_infinity",
     "in_key_energy",
@@ -54,6 +68,7 @@ __all__ = [
     "pitch_classes",
     "pulse_strength",
     "samples_beyond_full_scale",
+    "save_statistics",
     "statistics_of",
     "tempo_of",
     "wilson_interval",

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 import torch
 
+_MOST_NUMBERS = 4_000_000
+
 
 def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
     """Return the interval of a probability from the number of successes in some trials (Wilson 1927).
@@ -25,13 +27,19 @@ def wilson_interval(successes: int, trials: int, z: float = 1.96) -> tuple[float
 
 
 def bootstrap_interval(
-    values: Sequence[float], *, median: bool = False, draws: int = 2000, seed: int = 0
+    values: Sequence[float],
+    *,
+    median: bool = False,
+    weights: Sequence[float] = (),
+    draws: int = 2000,
+    seed: int = 0,
 ) -> tuple[float, float]:
     """Return the interval of the mean or median of some values by resampling them (percentiles, Efron 1979).
 
     Args:
         values: at least one number.
         median: take the median; the mean otherwise.
+        weights: how much each value counts in the mean; empty: all the same.
         draws: number of resampled sets.
         seed: seed of the resampling.
 
@@ -42,7 +50,25 @@ def bootstrap_interval(
         raise ValueError("there are no values to take an interval of; give at least one.")
     data = torch.tensor(values, dtype=torch.float64)
     generator = torch.Generator().manual_seed(seed)
-    picked = data[torch.randint(len(data), (draws, len(data)), generator=generator)]
-    figures = picked.median(dim=1).values if median else picked.mean(dim=1)
+    figures = torch.cat([_figures(data, weights, median, part, generator) for part in _parts(draws, len(data))])
     low, high = torch.quantile(figures, torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
     return low, high
+
+
+def _parts(draws: int, count: int) -> list[int]:
+    """The draws in parts of at most some million numbers."""
+    size = max(1, min(draws, _MOST_NUMBERS // count))
+    return [min(size, draws - first) for first in range(0, draws, size)]
+
+
+def _figures(
+    data: torch.Tensor, weights: Sequence[float], median: bool, draws: int, generator: torch.Generator
+) -> torch.Tensor:
+    """The figure of each of some resampled sets, `[draws]`."""
+    rows = torch.randint(len(data), (draws, len(data)), generator=generator)
+    if median:
+        return data[rows].median(dim=1).values
+    if not weights:
+        return data[rows].mean(dim=1)
+    each = torch.tensor(weights, dtype=torch.float64)
+    return (data * each)[rows].sum(dim=1) / each[rows].sum(dim=1)

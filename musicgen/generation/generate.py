@@ -28,7 +28,6 @@ from ..lm.cpu_team import Team
 from ..lm.language_model import LMModel
 from ..lm.rows import Conditions
 from .guidance import Branches, guidance
-from .params import GenerationParams
 from .request import Request
 from .windows import Window
 
@@ -70,8 +69,8 @@ def generate(
         request: the conditions, prompt and numbers to sample from.
         on_step: called after every step; an exception from it propagates and ends the request.
         device: where to compute: the weights' device, or the device that the host moves them to.
-        noise: returns each step's Exp(1) numbers `[B, K, card]`. By default item i draws from its
-            own generator, seeded with `params.seed + i`, and equals the same item sampled alone.
+        noise: returns each step's Exp(1) numbers `[B, K, card]`. By default each item draws from its
+            own generator, seeded with `params.seed + i` or its own of `seeds`, and equals the item alone.
         slow: decode by the definition, without a cache.
         use_cuda_graphs: record steps as CUDA graphs; None records them if the device can. They are
             freed before this returns, and the codes are the same with and without them.
@@ -109,7 +108,7 @@ def generate(
                 items=items,
                 codes=codes,
                 device=device,
-                noise=noise or _seeded_noise(request.params, items, config),
+                noise=noise or _seeded_noise(request.select(items), config),
                 graphs=graphs,
                 team=team,
                 slow=slow,
@@ -236,11 +235,11 @@ def _equal_rows(request: Request, config: ModelConfig) -> list[list[int]]:
     return list(parts.values())
 
 
-def _seeded_noise(params: GenerationParams, items: Sequence[int], config: ModelConfig) -> Noise | None:
-    """Return a function that draws the noise of these items, each from its own generator."""
-    if not params.use_sampling or params.temperature == 0.0:
+def _seeded_noise(request: Request, config: ModelConfig) -> Noise | None:
+    """Return a function that draws the noise of a request's items, each from its own generator."""
+    if not request.params.use_sampling or request.params.temperature == 0.0:
         return None
-    generators = [torch.Generator().manual_seed(_mix_bits(params.seed + item)) for item in items]
+    generators = [torch.Generator().manual_seed(_mix_bits(seed)) for seed in request.item_seeds]
     return lambda: exponential_noise(generators, config.num_codebooks, config.card)
 
 

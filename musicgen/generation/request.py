@@ -32,6 +32,8 @@ class Request:
             at least one, which may be the null condition.
         negative: conditions to guide away from; empty: the null condition.
         batch_size: number of items; item i draws from seed + i.
+        seeds: one per item, for items that are not neighbours in one batch; `params.seed` is then not read.
+            Empty: seed + i.
         melodies: one per item, for melody models; None leaves an item without one. Empty: no melody.
         styles: tokens `[n, style_dim]` per item, for style models. They stay the same in all windows
             and act alone while no description acts. Empty: no style.
@@ -42,6 +44,7 @@ class Request:
     positive: Sequence[TextCondition]
     negative: Sequence[TextCondition] = ()
     batch_size: int = 1
+    seeds: Sequence[int] = ()
     melodies: Sequence[Melody | None] = ()
     styles: Sequence[Tensor] = ()
     prompt: Tensor | None = None
@@ -51,11 +54,17 @@ class Request:
         """Length of the prompt in frames."""
         return 0 if self.prompt is None else self.prompt.shape[2]
 
+    @property
+    def item_seeds(self) -> Sequence[int]:
+        """The seed that each item draws from."""
+        return self.seeds or [self.params.seed + item for item in range(self.batch_size)]
+
     def select(self, items: Sequence[int]) -> Request:
-        """Return the request of some batch items alone; `params.seed` stays that of item 0 of the whole batch."""
+        """Return the request of some batch items alone, each with its own seed."""
         return replace(
             self,
             batch_size=len(items),
+            seeds=[self.item_seeds[item] for item in items],
             positive=[condition.select(items) for condition in self.positive],
             negative=[condition.select(items) for condition in self.negative],
             melodies=[self.melodies[item] for item in items] if self.melodies else (),
@@ -139,6 +148,10 @@ class Request:
             )
         if self.batch_size < 1:
             raise ValueError(f"batch size is {self.batch_size}; allowed is at least 1.")
+        if self.seeds and len(self.seeds) != self.batch_size:
+            raise ValueError(
+                f"{len(self.seeds)} seeds were given for a batch of {self.batch_size}; allowed is one per item."
+            )
         self._check_melodies(config)
         self._check_styles(config)
         self._check_prompt(config)

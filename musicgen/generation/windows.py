@@ -40,6 +40,15 @@ def to_frames(seconds: float, frame_rate: int) -> int:
     return math.floor(seconds * frame_rate + 1e-6)
 
 
+def frames_seconds(seconds: float, frame_rate: int) -> float:
+    """Return the seconds of the whole frames that hold a duration; rounding error adds none.
+
+    >>> frames_seconds(1.001, 50)
+    1.02
+    """
+    return math.ceil(seconds * frame_rate - 1e-6) / frame_rate if math.isfinite(seconds) else seconds
+
+
 def plan_windows(
     params: GenerationParams,
     frame_rate: int,

@@ -224,8 +224,9 @@ class CompiledStep:
             self._plan[index] = number
 
     def _set_work_space(self) -> None:
-        rows, dim, ffn = self._rows, self._config.dim, self._config.ffn_dim
-        self._put(at.POSITIONS, sinusoidal_positions(torch.arange(self._capacity), dim))
+        config, rows, dim, ffn = self._config, self._rows, self._config.dim, self._config.ffn_dim
+        places = torch.arange(self._capacity)
+        self._put(at.POSITIONS, sinusoidal_positions(places, dim, config.max_period, config.positional_scale))
         for index, width in ((at.STATES, dim), (at.QKV, 3 * dim), (at.ATTENDED, dim), (at.INNER, ffn)):
             self._put(index, torch.zeros(rows, width))
         self._put(at.NORMED, torch.zeros(self._team.most, rows, dim))

@@ -6,6 +6,7 @@ their weights are trained and stored with its own.
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import torch
@@ -46,10 +47,18 @@ class LMModel(nn.Module):
         self.head = operations.Linear(config.dim, config.num_codebooks * config.card, bias=False, **factory)
         if config.text_projection:
             self.description_proj = operations.Linear(config.text_dim, config.dim, **factory)
-        if config.chroma_dim is not None:
+        if config.chroma_dim is not None and config.chroma_projection:
             self.melody_proj = operations.Linear(config.chroma_dim, config.dim, **factory)
         if config.style_dim is not None:
             self.style_proj = operations.Linear(config.style_dim, config.dim, **factory)
+
+    def fingerprint(self) -> str:
+        """Return twelve hexadecimal digits, equal for equal weights in one number format: the start of each tensor."""
+        digest = hashlib.sha256(repr(self.config).encode())
+        for name, weight in sorted(self.state_dict().items()):
+            start = weight.detach().reshape(-1)[:64].cpu().to(torch.float32).contiguous()
+            digest.update(f"{name} {list(weight.shape)}".encode() + start.numpy().tobytes())
+        return digest.hexdigest()[:12]
 
     def project_description(self, states: Tensor, mask: Tensor) -> Tensor:
         """Project T5 states `[B, n, text_dim]` to `[B, n, dim]`; vectors where mask `[B, n]` is False become zero."""
@@ -59,7 +68,8 @@ class LMModel(nn.Module):
 
     def project_melody(self, chroma: Tensor) -> Tensor:
         """Project a chromagram `[B, frames, num_chroma]` to `[B, frames, dim]`."""
-        return self.melody_proj(chroma.to(self.dtype))
+        chroma = chroma.to(self.dtype)
+        return self.melody_proj(chroma) if self.config.chroma_projection else chroma
 
     def project_style(self, tokens: Tensor) -> Tensor:
         """Project style tokens `[B, n, style_dim]` to `[B, n, dim]`."""

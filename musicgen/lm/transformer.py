@@ -18,8 +18,8 @@ from ..config import TransformerConfig
 from .cache import CrossCache, KVCache
 
 
-def sinusoidal_positions(positions: Tensor, dim: int) -> Tensor:
-    """Embed positions `[...]` as `[..., dim]`: `[cos(p w_i) | sin(p w_i)]`, w_i = 10000^(-i/(dim/2 - 1)).
+def sinusoidal_positions(positions: Tensor, dim: int, max_period: float = 10000.0, scale: float = 1.0) -> Tensor:
+    """Embed positions `[...]` as `[..., dim]`: scale `[cos(p w_i) | sin(p w_i)]`, w_i = max_period^(-i/(dim/2 - 1)).
 
     Always in float32: half precision cannot tell late positions apart.
 
@@ -28,8 +28,9 @@ def sinusoidal_positions(positions: Tensor, dim: int) -> Tensor:
     """
     half = dim // 2
     exponent = torch.arange(half, device=positions.device, dtype=torch.float32) / max(half - 1, 1)
-    angle = positions.to(torch.float32).unsqueeze(-1) / torch.pow(10000.0, exponent)
-    return torch.cat([angle.cos(), angle.sin()], dim=-1)
+    angle = positions.to(torch.float32).unsqueeze(-1) / torch.pow(max_period, exponent)
+    table = torch.cat([angle.cos(), angle.sin()], dim=-1)
+    return table if scale == 1.0 else table * scale
 
 
 def _split_heads(x: Tensor, num_heads: int) -> Tensor:
@@ -151,7 +152,9 @@ class Transformer(nn.Module):
         Returns:
             `[rows, n, dim]`.
         """
-        x = x + sinusoidal_positions(positions, self.config.dim).to(x.dtype)
+        config = self.config
+        table = sinusoidal_positions(positions, config.dim, config.max_period, config.positional_scale)
+        x = x + table.to(x.dtype)
         for index, layer in enumerate(self._typed_layers()):
             x = layer(x, mask, caches[index] if caches else None, cross[index] if cross else None)
         return x

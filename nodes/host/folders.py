@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,14 +17,17 @@ import comfy.utils
 import folder_paths
 import yaml
 
+from ...musicgen import codes_file
 from ...musicgen.checkpoints.discovery import find_models, is_model_folder
 from ...musicgen.hub.download import DownloadProgress, fetch
 from ...musicgen.hub.releases import RELEASES, Release, find_release, named_release
+from ...musicgen.lora.family import may_fit
 from ...musicgen.writing import Numbered
 from .progress import check_interrupt, show
 
 FOLDER = "musicgen"
 LORA_FOLDER = "loras"
+TOKEN_FOLDER = "tokens"
 BUNDLED = "bundled"
 DEFAULT_MODEL = "bundled/musicgen-nano"
 
@@ -121,6 +126,16 @@ def loras() -> dict[str, Path]:
     return found
 
 
+def fitting_loras() -> list[str]:
+    """The names of the LoRAs that may be for MusicGen, as far as their headers tell, in order."""
+    return sorted(name for name, path in loras().items() if path.exists() and _may_fit(path, path.stat().st_mtime_ns))
+
+
+@lru_cache(maxsize=4096)
+def _may_fit(path: Path, _changed: int) -> bool:
+    return may_fit(path / _PEFT_FILE if path.is_dir() else path)
+
+
 def resolve_lora(name: str | None) -> tuple[str, Path]:
     """A name from a workflow -> the name with forward slashes, and the LoRA's file or folder."""
     if not isinstance(name, str):
@@ -193,8 +208,57 @@ def fetch_release(release: Release, node_id: str | None) -> Path:
     return fetch(release, _download_folder(), places, on_progress)
 
 
+def token_files() -> dict[str, Path]:
+    """Every file of tokens in the input folder and in output/tokens: its name as core annotates it, and its path."""
+    found: dict[str, Path] = {}
+    inputs, outputs = Path(folder_paths.get_input_directory()), Path(folder_paths.get_output_directory())
+    for root, folder, mark in ((inputs, inputs, ""), (outputs, outputs / TOKEN_FOLDER, " [output]")):
+        for path in sorted(folder.rglob(f"*{codes_file.SUFFIX}")) if folder.is_dir() else []:
+            if _is_token_file(path, path.stat().st_mtime_ns):
+                found[path.relative_to(root).as_posix() + mark] = path
+    return found
+
+
+@lru_cache(maxsize=4096)
+def _is_token_file(path: Path, _changed: int) -> bool:
+    return codes_file.read_about(path) is not None
+
+
+def resolve_tokens(name: str | None) -> tuple[str, Path]:
+    """A name from a workflow -> the name with forward slashes, and the file, in the input or the output folder."""
+    clean = str(name).replace("\\", "/")
+    known, path = token_files(), None
+    if clean in known:
+        return clean, known[clean]
+    with suppress(ValueError):  # newer hosts refuse a path outside of their folders themselves
+        path = Path(folder_paths.get_annotated_filepath(clean))
+    root = folder_paths.annotated_filepath(clean)[1] or folder_paths.get_input_directory()
+    if path is None or not folder_paths.is_within_directory(root, str(path)) or not path.is_file():
+        first = ", ".join(list(known)[:_NAMED]) or "none"
+        raise ValueError(
+            f"file is {name!r}, which does not exist; allowed are {first}. Put a file from MusicGen Save Tokens into "
+            "ComfyUI's input folder to add one."
+        )
+    return clean, path
+
+
+def tokens_fingerprint(name: str) -> str:
+    """Changes when the file of tokens does."""
+    path = resolve_tokens(name)[1]
+    return _file_fingerprint(path, [path], [])
+
+
+def new_tokens(prefix: str) -> Numbered:
+    """The numbered name for saved tokens."""
+    return _numbered(prefix, codes_file.SUFFIX)
+
+
 def new_checkpoint(prefix: str) -> Numbered:
     """The numbered name for a saved model: a prefix, with core's placeholders and sub-folders, in the output folder."""
+    return _numbered(prefix, ".safetensors")
+
+
+def _numbered(prefix: str, suffix: str) -> Numbered:
     prefix = prefix.replace("\\", "/")
     if not prefix.rpartition("/")[2] or prefix.rpartition("/")[2].startswith("."):
         raise ValueError(f"filename_prefix is {prefix!r}; allowed are names that begin neither with nothing nor a dot.")
@@ -202,4 +266,4 @@ def new_checkpoint(prefix: str) -> Numbered:
     if not folder_paths.is_within_directory(root, os.path.join(root, os.path.dirname(prefix))):
         raise ValueError(f"filename_prefix is {prefix!r}; allowed are places inside of ComfyUI's output folder.")
     folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, root)
-    return Numbered(Path(folder), f"{name}_", "_.safetensors", counter)
+    return Numbered(Path(folder), f"{name}_", f"_{suffix}", counter)

@@ -123,18 +123,28 @@ def _patch_key(rows: Any) -> tuple[str, tuple[int, int, int]]:
 
 
 @contextmanager
-def on_device(patcher: Any, *, memory_required: int = 0, whole: bool = False) -> Iterator[torch.device]:
+def on_device(
+    patcher: Any, *, memory_required: int = 0, whole: bool = False, beside: Any = None
+) -> Iterator[torch.device]:
     """Bring a model to its device and yield that device.
 
     memory_required: bytes of activations and caches. whole: for modules of plain torch layers,
-    which cannot run while a part of them is offloaded.
+    which cannot run while a part of them is offloaded. beside: a second model that this run would like to have there;
+    see :func:`is_whole`.
     """
-    mm.load_models_gpu([patcher], memory_required=memory_required, force_full_load=whole)
+    both = [patcher] if beside is None else [beside, patcher]
+    mm.load_models_gpu(both, memory_required=memory_required, force_full_load=whole)
     device = patcher.load_device
     # Only with several GPUs, and only in newer hosts.
     context = getattr(mm, "cuda_device_context", None)
     with context(device) if context else nullcontext():
         yield device
+
+
+def is_whole(patcher: Any) -> bool:
+    """Whether all weights of a loaded model are on its device, as modules of plain torch layers need it."""
+    weights = [*patcher.model.parameters(), *patcher.model.buffers()]
+    return all(weight.device.type == patcher.load_device.type for weight in weights)
 
 
 def load_for_saving(patchers: list[Any]) -> None:

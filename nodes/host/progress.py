@@ -19,6 +19,10 @@ _PICTURE_INTERVAL = 0.25
 _PICTURE_SIZE = 512
 
 
+Interrupted: type[BaseException] = mm.InterruptProcessingException
+"""Raised where the user pressed Cancel; the host's mark of it is cleared by then, so that a run can go on."""
+
+
 def check_interrupt() -> None:
     """Raise if the user pressed Cancel."""
     mm.throw_exception_if_processing_interrupted()
@@ -54,16 +58,25 @@ class PartReporter:
 
 
 class StepReporter:
-    """Called after every step: stops on interruption, moves the progress bar, and now and then shows a picture."""
+    """Called after every step: stops on interruption, moves the progress bar, and now and then shows a picture.
+
+    last: the progress of the latest step, from which the piece so far can be read; None before the first.
+    """
 
     def __init__(self, total: int, draw: Callable[[Tensor], Tensor]) -> None:
         """total: steps. draw: codes [B, K, T] -> picture [H, W, 3], floats of 0 to 1."""
         self._bar = comfy.utils.ProgressBar(total)
         self._draw = draw
         self._next_picture = 0.0
+        self.last: Any = None
+        self.watch: Callable[[Any], None] | None = None
+        """Called with the progress of every step as well."""
 
     def __call__(self, progress: Any) -> None:
+        self.last = progress
         check_interrupt()
+        if self.watch is not None:
+            self.watch(progress)
         preview = None
         if progress.step == progress.total or time.monotonic() >= self._next_picture:
             picture = (self._draw(progress.codes()) * 255).to(torch.uint8).numpy()

@@ -163,6 +163,18 @@ class Frontend:
         if url not in self._answered:
             self.complaints.append(f"{failure}: {url}")
 
+    def reload(self, node_type: str) -> None:
+        """Load the page anew, for settings that it reads at its start."""
+        self.page.reload()
+        self.page.wait_for_function(READY, arg=node_type, timeout=180_000)
+        self.page.wait_for_load_state("networkidle")
+
+    def replace_missing_nodes(self) -> None:
+        """Accept the replacements that ComfyUI offers for nodes of packs that are not installed."""
+        self.troubles()
+        self.page.get_by_role("button", name="Replace All").first.click()
+        self.page.wait_for_timeout(500)
+
     def open(self, graph: dict, name: str) -> None:
         """Open a workflow in the UI format."""
         self.page.evaluate(LOAD, [graph, name])

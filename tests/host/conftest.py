@@ -61,13 +61,12 @@ class Host:
         for node in prompt.values():
             found = changes.get(node["class_type"], {})
             node["inputs"].update({key: value for key, value in found.items() if value is not None})
-        return self._in_older_words(prompt) if self._older else prompt
+        return self.for_this_version(prompt)
 
-    @staticmethod
-    def _in_older_words(prompt: dict) -> dict:
-        """A prompt with the saver that ComfyUI had before 0.26, which the newer one replaced."""
+    def for_this_version(self, prompt: dict) -> dict:
+        """A prompt in the words of this ComfyUI: before 0.26 it had another saver."""
         for node in prompt.values():
-            if node["class_type"] == "SaveAudioAdvanced":
+            if self._older and node["class_type"] == "SaveAudioAdvanced":
                 node["class_type"] = "SaveAudio"
                 node["inputs"] = {key: node["inputs"][key] for key in ("audio", "filename_prefix")}
         return prompt
@@ -84,6 +83,7 @@ class Host:
         entry = self.server.run(prompt, on_event, timeout=300)
         assert describe_failure(entry) is None
         items = [item for output in entry["outputs"].values() for item in output.get("audio", [])]
+        items = [item for item in items if item["type"] == "output"]  # players have files of their own
         return [decode(self.server.view(item)) for item in items]
 
     def fail(self, prompt: dict) -> tuple[str, str]:

@@ -16,6 +16,12 @@ NODES = (
     "MusicGenEnCodecEncode",
     "MusicGenLoraLoader",
     "MusicGenSaveCheckpoint",
+    "MusicGenDuration",
+    "MusicGenPick",
+    "MusicGenPlot",
+    "MusicGenCurves",
+    "MusicGenSaveTokens",
+    "MusicGenLoadTokens",
     "MusicGenTextToMusic",
 )
 

@@ -12,12 +12,13 @@ from tests.conftest import ROOT
 from tests.host.conftest import decode
 from tests.replaced import AUDIO_PACK, SOUND_LAB, with_titles
 
-INPUTS = {"model": "bundled/musicgen-nano", "text": "slow jazz", "duration": 1.0, "seed": 5}
+INPUTS = {"model_name": "bundled/musicgen-nano", "text": "slow jazz", "duration": 1.0, "seed": 5}
 
 
 def one_step(**inputs):
     node = {"class_type": "MusicGenTextToMusic", "inputs": {**INPUTS, **inputs}}
-    return {"1": node, "2": {"class_type": "PreviewAudio", "inputs": {"audio": ["1", 0]}}}
+    saver = {"audio": ["1", 0], "filename_prefix": "audio/one_step", "format": "flac"}
+    return {"1": node, "2": {"class_type": "SaveAudioAdvanced", "inputs": saver}}
 
 
 @pytest.fixture
@@ -33,42 +34,51 @@ DEFAULTS = {"cfg_coef": 3.0, "temperature": 1.0, "top_k": 250, "top_p": 0.0}
 
 
 def sound_of(host, prompt):
-    return host.play(prompt)[0]
+    return host.play(host.for_this_version(prompt))[0]
 
 
 def test_one_step_equals_the_four_nodes(host):
-    four = host.workflow("text_to_music", model=INPUTS["model"], text="slow jazz", seed=5, **DEFAULTS)
+    four = host.workflow("text_to_music", model=INPUTS["model_name"], text="slow jazz", seed=5, **DEFAULTS)
     assert np.array_equal(sound_of(host, one_step()), sound_of(host, four))
 
 
 def test_one_step_loads_its_model_once_for_two_runs(host):
     events = []
-    host.play(one_step(seed=71))
-    host.play(one_step(seed=72), lambda name, data: events.append((name, data)))
+    host.play(host.for_this_version(one_step(seed=71)))
+    host.play(host.for_this_version(one_step(seed=72)), lambda name, data: events.append((name, data)))
     ran = [data["node"] for name, data in events if name == "executing" and data["node"]]
     # The third and fourth node of the expanded graph sample and decode; loader and text encoder do not run again.
     assert ran == ["1", "1.0.0.3", "1.0.0.4", "2"]
 
 
+def test_one_step_alone_plays_its_sound_on_the_node(host):
+    entry = host.server.run({"1": one_step(seed=73)["1"]}, timeout=300)
+    assert describe_failure(entry) is None
+    shown = [entry["meta"][key]["display_node"] for key, output in entry["outputs"].items() if output.get("audio")]
+    assert shown == ["1"]
+
+
 def test_one_step_takes_a_loaded_model_and_continues_a_recording(host):
     prompt = {
-        **one_step(model="no such model", loaded_model=["3", 0], prompt=["4", 0], duration=2.0),
-        "3": {"class_type": "MusicGenLoader", "inputs": {"model": INPUTS["model"], "dtype": "auto"}},
+        **one_step(model_name="no such model", model=["3", 0], prompt=["4", 0], duration=2.0),
+        "3": {"class_type": "MusicGenLoader", "inputs": {"model": INPUTS["model_name"], "dtype": "auto"}},
         "4": {"class_type": "LoadAudio", "inputs": {"audio": "recording.wav"}},
     }
-    parts = host.workflow("continue_music", model=INPUTS["model"], text="slow jazz", duration=2.0, seed=5, **DEFAULTS)
+    parts = host.workflow(
+        "continue_music", model=INPUTS["model_name"], text="slow jazz", duration=2.0, seed=5, **DEFAULTS
+    )
     assert np.array_equal(sound_of(host, prompt), sound_of(host, parts))
 
 
 def test_one_step_refuses_a_name_that_no_model_has(host):
     with pytest.raises(ComfyError, match="'no such model', which does not exist; allowed are bundled/musicgen-nano"):
-        host.server.queue(one_step(model="no such model"))
+        host.server.queue(one_step(model_name="no such model"))
 
 
 @pytest.mark.parametrize("name", ["musicgen-large", "large", "facebook/musicgen-large"])
 def test_a_release_that_is_not_here_is_never_fetched_but_named(host, name):
     with pytest.raises(ComfyError, match=r"not here yet; choose 'download facebook/musicgen-large"):
-        host.server.queue(one_step(model=name))
+        host.server.queue(one_step(model_name=name))
 
 
 def test_every_replacement_names_inputs_and_outputs_that_the_new_node_has(host):
@@ -90,7 +100,7 @@ def test_every_replacement_names_inputs_and_outputs_that_the_new_node_has(host):
 def test_an_old_graph_runs_with_our_nodes_in_the_place_of_its_own(host, small, old):
     entry = host.server.run(with_titles(old), timeout=300)
     assert describe_failure(entry) is None
-    (item,) = [item for output in entry["outputs"].values() for item in output["audio"]]
+    (item,) = entry["outputs"][list(old)[-1]]["audio"]
     samples, rate = decode(host.server.view(item))
     assert (rate, samples.shape) == (16000, (1, 16000))
     assert samples.std() > 1e-4

@@ -36,7 +36,8 @@ def test_a_workflow_that_somebody_saved_still_runs_and_sounds_the_same(host, nam
 def test_a_batch_is_saved_as_one_file_per_item_and_items_differ(host):
     entry = host.server.run(host.workflow("text_to_music", batch_size=2))
     assert describe_failure(entry) is None
-    first, second = (host.server.view(item) for out in entry["outputs"].values() for item in out["audio"])
+    items = [item for out in entry["outputs"].values() for item in out.get("audio", []) if item["type"] == "output"]
+    first, second = map(host.server.view, items)
     assert first != second
 
 

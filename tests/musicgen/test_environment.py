@@ -121,7 +121,18 @@ def default_dtype(dtype: torch.dtype):
         torch.set_default_dtype(torch.float32)
 
 
+@contextlib.contextmanager
+def fewer_bits():
+    kept = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(kept)
+
+
 NEIGHBOURS = {
+    "float32 of fewer bits": fewer_bits,
     "float16": lambda: default_dtype(torch.float16),
     "bfloat16": lambda: default_dtype(torch.bfloat16),
     "float64": lambda: default_dtype(torch.float64),
@@ -160,3 +171,27 @@ def test_other_code_s_switches_change_no_style_and_no_lora(neighbour, style_mode
         assert torch.equal(style_model.encode_style(sweep[0], 32000), style)
         again = model.with_lora(read_lora(lora, model.config)).lm.state_dict()
     assert all(torch.equal(again[key], weight) for key, weight in merged.items())
+
+
+def tf32_switches() -> list[object]:
+    if hasattr(torch.backends.cudnn, "conv"):
+        return [torch.backends.cudnn.conv.fp32_precision, torch.backends.cuda.matmul.fp32_precision]
+    return [torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32]
+
+
+def test_codec_and_text_encoder_compute_float32_with_all_its_bits_and_put_the_switches_back():
+    """torch's default for the convolutions of a GPU is TF32; there is no GPU here, so the switches are read."""
+    model = golden_model("hf-text")
+    whole = [["ieee", "ieee"], [False, False]]
+    before, seen = tf32_switches(), []
+    parts = [model.codec.model.encoder, model.codec.model.decoder, model.text_encoder.t5, model.lm]
+    hooks = [part.register_forward_pre_hook(lambda *_: seen.append(tf32_switches())) for part in parts]
+    try:
+        codes = model.generate(["calm"], PARAMS)
+        sound = model.decode(codes)
+        model.encode(sound, model.sample_rate)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    assert len(seen) >= 3 and all(state in whole for state in seen)
+    assert before not in whole and tf32_switches() == before

@@ -324,27 +324,7 @@ def test_held_out_tunes_are_played_and_hummed_alone(band):
     assert (tunes.melody.abs().amax(dim=1) > 0.02).all()
 
 
-# CLAP and the command
-
-
-def test_clap_embeds_sound_and_words_from_a_local_folder(tmp_path):
-    transformers = pytest.importorskip("transformers")
-    from tests.tiny_models import char_tokenizer
-
-    tokenizer = char_tokenizer()
-    text = {"vocab_size": len(tokenizer), "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    text |= {"intermediate_size": 32, "max_position_embeddings": 128, "pad_token_id": 0}
-    sound = {"hidden_size": 64, "patch_embeds_hidden_size": 8, "depths": [1, 1, 1, 1], "projection_dim": 8}
-    sound |= {"num_attention_heads": [1, 1, 1, 1], "num_hidden_layers": 4}
-    config = transformers.ClapConfig(text_config=text, audio_config=sound, projection_dim=8)
-    transformers.ClapModel(config).save_pretrained(tmp_path)
-    transformers.ClapFeatureExtractor(truncation="rand_trunc").save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
-    clap = metrics.Clap(tmp_path)
-    scores = clap.score(0.1 * noise(2, RATE), RATE, ["a flute", "drums"])
-    assert scores.shape == (2,) and (scores.abs() <= 1.001).all()
-    with pytest.raises(FileNotFoundError, match="no folder"):
-        metrics.Clap(tmp_path / "missing")
+# The command
 
 
 def test_one_command_prints_one_table(band, monkeypatch, capsys, tmp_path):

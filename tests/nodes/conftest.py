@@ -80,8 +80,8 @@ def host(pack: ModuleType) -> ModuleType:
 
 @pytest.fixture(scope="session")
 def inputs(pack: ModuleType) -> ModuleType:
-    """The pack's `nodes/inputs.py`."""
-    return importlib.import_module(f"{PACK}.nodes.inputs")
+    """The pack's `nodes/inputs/conditions.py`."""
+    return importlib.import_module(f"{PACK}.nodes.inputs.conditions")
 
 
 @pytest.fixture(scope="session")

@@ -255,13 +255,14 @@ def test_what_does_not_fit_is_said_on_the_node_and_in_the_log(
     server = SimpleNamespace(send_progress_text=lambda text, node_id: lines.append((text, node_id)))
     monkeypatch.setattr(comfy.server.PromptServer, "instance", server, raising=False)
     with_lora(load("text").model, "peft-text")
-    assert lines == []
+    assert lines == [("peft-text: strength 1, changes 25 matrices", "7")]
+    lines.clear()
     t5 = {"text_encoder.encoder.block.0.layer.0.SelfAttention.q": (torch.ones(32, RANK), torch.ones(RANK, 32))}
     save(loras_folder / "more.safetensors", peft(draw_factors(CHECKPOINTS / "hf-text") | t5))
     with caplog.at_level(logging.WARNING, "musicgen"):
         with_lora(load("text").model, "more.safetensors")
     ((text, node_id),) = lines
-    assert node_id == "7" and text in caplog.messages
+    assert node_id == "7" and text.partition("\n")[2].replace("\n", " ") in caplog.messages
     assert "1 of its 26 changes (4%) are for the text encoder" in text and "tells no alpha" in text
 
 
@@ -271,3 +272,41 @@ def test_a_lora_of_another_model_is_refused_in_one_sentence(load, loras_folder, 
     with pytest.raises(ValueError, match="made for a model that is 1536 wide, and this one is 48 wide") as refused:
         with_lora(load("text").model, "wide.safetensors")
     assert "wide.safetensors" in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_rows_of_one_node_are_nodes_in_a_row_and_each_is_told(comfy, load, run, with_lora, sample_with, monkeypatch):
+    lines = []
+    server = SimpleNamespace(send_progress_text=lambda text, node_id: lines.append(text))
+    monkeypatch.setattr(comfy.server.PromptServer, "instance", server, raising=False)
+    model = load("text").model
+    chained = with_lora(with_lora(model), "second.safetensors", -0.5)
+    rows = {"lora_2": "none", "lora_3": "second.safetensors", "strength_3": -0.5, "lora_4": "mine/text.safetensors"}
+    lines.clear()
+    first = {"lora": "mine/text.safetensors", "strength": 1.0, "strength_4": 0.0}
+    both = run("LoraLoader", model=model, **first, **rows)
+    assert torch.equal(sample_with(both), sample_with(chained))
+    assert both.loras == chained.loras == (("mine/text.safetensors", 1.0), ("second.safetensors", -0.5))
+    told = lines[0].splitlines()
+    assert [line.partition(",")[0] for line in told] == [
+        "mine/text.safetensors: strength 1",
+        "second.safetensors: strength -0.5",
+        "mine/text.safetensors: strength 0",
+    ]
+
+
+def test_only_files_that_may_fit_are_listed_in_order(host, lora_node, loras_folder):
+    foreign = {
+        "image.safetensors": "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q.lora_down.weight",
+        "words.safetensors": "base_model.model.model.layers.0.self_attn.v_proj.lora_A.weight",
+        "flux.safetensors": "transformer.single_transformer_blocks.0.attn.to_k.lora_A.weight",
+    }
+    for file, name in foreign.items():
+        up = name.replace("lora_down", "lora_up").replace("lora_A", "lora_B")
+        save_file({name: torch.ones(2, 64), up: torch.ones(16, 2)}, loras_folder / file)
+    (loras_folder / "damaged.safetensors").write_bytes(b"x")
+    options = lora_node.GET_SCHEMA().inputs[1].options
+    assert options == sorted(options) and not set(foreign) & set(options)
+    assert {"damaged.safetensors", "mine/text.safetensors", "second.safetensors", "peft-text"} <= set(options)
+    assert set(foreign) <= set(host.folders.loras())  # a workflow that names one gets the sentence of the node
+    for file in (*foreign, "damaged.safetensors"):
+        (loras_folder / file).unlink()

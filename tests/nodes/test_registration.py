@@ -17,6 +17,12 @@ IDS = [
     "MusicGenEnCodecEncode",
     "MusicGenStyle",
     "MusicGenLoraLoader",
+    "MusicGenDuration",
+    "MusicGenPick",
+    "MusicGenPlot",
+    "MusicGenCurves",
+    "MusicGenSaveTokens",
+    "MusicGenLoadTokens",
     "MusicGenSaveCheckpoint",
     "MusicGenTextToMusic",
 ]
@@ -102,8 +108,9 @@ def test_the_saver_states_that_the_licence_stays(node_list):
 def test_the_samplers_inputs_keep_their_order(node_list):
     ids = [part.id for part in node_list[2].GET_SCHEMA().inputs]
     sockets, optional = ["model", "positive"], ["negative", "melody", "prompt", "style", "cfg_coef_beta"]
+    later = ["codec", "on_cancel", "audioUI"]
     widgets = ["duration", "batch_size", "seed", "cfg_coef", "temperature", "top_k", "top_p", "pattern"]
-    assert ids == sockets + widgets + optional
+    assert ids == sockets + widgets + optional + later
 
 
 def test_the_models_folder_joins_the_users_own_paths(comfy, host, models_folder, monkeypatch):

@@ -44,7 +44,7 @@ def said(comfy, monkeypatch):
 def test_tokens_carry_codes_and_what_they_belong_to(encode, sample, load, name):
     tokens = sample(encode("jazz", name), name, batch_size=2, seed=5)
     config = load(name).model.config
-    codes = tokens.pop("codes")
+    codes, recipe = tokens.pop("codes"), tokens.pop("recipe")
     assert codes.shape == (2, config.num_codebooks, 25) and codes.dtype == torch.int64 and owns_memory(codes)
     assert 0 <= codes.min() and codes.max() < config.card
     assert tokens == {
@@ -58,6 +58,8 @@ def test_tokens_carry_codes_and_what_they_belong_to(encode, sample, load, name):
         "pattern": None,
         "seed": 5,
     }
+    assert (recipe["model"], recipe["seed"], recipe["frames"]) == (f"tiny/{name}", 5, 25)
+    assert recipe["positive"] == [{"text": "jazz"}] and recipe["weights"] == load(name).model.weights != ""
 
 
 def test_each_item_of_a_batch_is_the_piece_of_its_own_seed(encode, sample):

@@ -57,6 +57,15 @@ class Fields:
             )
         return float(value)
 
+    def real(self, name: str, default: float | None = None) -> float:
+        """A number of either sign."""
+        value = self.get(name, _MISSING if default is None else default)
+        if not is_number(value) or not abs(value) <= _MAX_NUMBER:
+            raise ValueError(
+                f"{self.where}: {name} is {shown(value)}; allowed is a number from -{_MAX_NUMBER:g} to {_MAX_NUMBER:g}."
+            )
+        return float(value)
+
     def choice(self, name: str, allowed: tuple[str, ...], default: str | None = None) -> str:
         """One of several words."""
         value = self.get(name, _MISSING if default is None else default)

@@ -1,10 +1,11 @@
 """audiocraft's layout: `state_dict.bin` with a language model and its settings, codec and text encoder apart.
 
-Settings of features that no released model uses are refused by name.
+Settings of features that are not implemented are refused by name; `tables/` lists every setting.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..parts.codec import CodecNeeds, find_codec
 from ..parts.mert import find_mert, how_to_get
 from ..parts.style import style_config, style_part
 from ..parts.text import find_text_encoder
+from ..tables import audiocraft as tables
 from .adapter import are_adapter_names, refusal
 from .audiocraft_file import SolverFile, read_solver_file
 
@@ -34,6 +36,7 @@ _SOUND_TEXT_DIM = 1024  # of T5-large, which of the released models AudioGen alo
 # AudioGen moves on by less of its window than music does: by two of its ten seconds.
 _SOUND_STRIDE = 0.2
 _MOST_COLUMNS = 1000
+_MAX_PERIOD, _LONGEST_TRANSFORM = 10000.0, 1 << 20
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -60,16 +63,21 @@ def open_checkpoint(
     if not solver.settings:
         solver = replace(solver, settings=settings_of_shapes(solver))
     root = solver.fields
+    tables.LM.require(root)
     lm, channels = lm_config(root, shapes), _audio_channels(root)
     rate = root.integer("sample_rate", _RELEASED_RATE)
     chroma = None if lm.chroma_dim is None else _chroma_config(root, rate)
-    style = None if lm.style_dim is None else style_config(_conditioner(root, _WAVE)[1], solver.stored, rate)
+    style = None
+    if lm.style_dim is not None:
+        style = style_config(
+            _conditioner(root, _WAVE)[1], solver.stored, rate, root.get("compression_model_checkpoint", None)
+        )
     if lm.num_codebooks % channels:
         raise ValueError(f"{root.where}: {lm.num_codebooks} codebooks and {channels} channel(s) make no model.")
     needs = CodecNeeds(rate, lm.num_codebooks // channels, lm.card)
-    codec_name = root.values.get("compression_model_checkpoint")
+    codec_name = root.get("compression_model_checkpoint", None)
     codec = find_codec(needs, codec_name if isinstance(codec_name, str) else None, folder, codec_from, search)
-    if codec.config.num_codebooks != needs.num_codebooks and root.values.get("compression_model_n_q") is None:
+    if codec.config.num_codebooks != needs.num_codebooks and root.get("compression_model_n_q", None) is None:
         raise ValueError(
             f"{root.where}: a model of {lm.num_codebooks} codebooks for {channels} channel(s) does not fit "
             f"{codec.where}, which has {codec.config.num_codebooks}; give the codec that it was trained on."
@@ -86,11 +94,20 @@ def open_checkpoint(
         audio_channels=channels,
         delays=delays,
         window=_window(root),
-        extend_stride=_window(root) * (_SOUND_STRIDE if root.values.get("solver") == "audiogen" else RELEASED_STRIDE),
+        extend_stride=_window(root) * (_SOUND_STRIDE if root.get("solver", None) == "audiogen" else RELEASED_STRIDE),
         pattern=pattern,
     )
     lm_tensors = lm_part(config, solver.stored)
-    checkpoint = Checkpoint(solver.path, config, text.tokenizer, lm_tensors, text.part, codec.part, solver.settings)
+    checkpoint = Checkpoint(
+        where=solver.path,
+        config=config,
+        tokenizer=text.tokenizer,
+        lm=lm_tensors,
+        text=text.part,
+        codec=codec.part,
+        settings=solver.settings,
+        unknown=(*tables.LM.unknown(root), *codec.unknown, *text.unknown),
+    )
     return checkpoint if style is None else _with_style(checkpoint, style, solver.stored, search)
 
 
@@ -99,7 +116,9 @@ def _with_style(
 ) -> Checkpoint:
     folder = checkpoint.where.parent
     mert = find_mert(style.feature_dim, folder, search) if style.features == "mert" else None
-    return replace(checkpoint, style=style_part(style, stored), mert=mert, without_mert=how_to_get(folder))
+    unknown = checkpoint.unknown + (() if mert is None else mert.unknown)
+    part = style_part(style, stored)
+    return replace(checkpoint, style=part, mert=mert, without_mert=how_to_get(folder), unknown=unknown)
 
 
 def lm_part(config: ModelConfig, stored: StoredTensors) -> Part:
@@ -111,13 +130,19 @@ def lm_config(root: Fields, shapes: dict[str, tuple[int, ...]]) -> LMConfig:
     """The language model that the settings describe; shapes of the tensors tell the width of the text."""
     fields, fuser = root.part("transformer_lm"), root.part("fuser")
     root.choice("lm_model", ("transformer_lm",), "transformer_lm")
-    _refuse_features(fields, fuser)
     cross, prepend = (fuser.get(name, []) for name in ("cross", "prepend"))
     is_text = cross == [_TEXT] and prepend == []
     if not is_text and (cross != [] or sorted(map(str, prepend)) != [_TEXT, _WAVE]):
         raise ValueError(
             f"{fuser.where}: cross is {shown(cross)} and prepend is {shown(prepend)}; this pack implements "
             f"cross [{_TEXT}], and prepend [{_WAVE}, {_TEXT}]."
+        )
+    fields.require("cross_attention", False, *([True] if is_text else []))
+    strange = [name for name in root.part("conditioners").values if name not in (_TEXT, _WAVE, "args")]
+    if strange:
+        raise ValueError(
+            f"{root.where}: conditioners has {strange[0]!r:.80}, which is not implemented; allowed are {_TEXT} and "
+            f"{_WAVE}."
         )
     kind = None if is_text else _conditioner(root, _WAVE)[0]
     if kind not in (None, "chroma_stem", "style"):
@@ -130,7 +155,8 @@ def lm_config(root: Fields, shapes: dict[str, tuple[int, ...]]) -> LMConfig:
         dim=dim,
         num_layers=fields.count("num_layers"),
         num_heads=fields.integer("num_heads"),
-        ffn_dim=round(dim * fields.number("hidden_scale", high=1024)),
+        # Cut off as audiocraft does, but for the rounding of a scale that was computed from two widths.
+        ffn_dim=int(dim * fields.number("hidden_scale", high=1024) + 1e-6),
         num_codebooks=fields.count("n_q"),
         card=fields.integer("card"),
         cross_attention=is_text,
@@ -138,28 +164,13 @@ def lm_config(root: Fields, shapes: dict[str, tuple[int, ...]]) -> LMConfig:
         text_projection=True,
         chroma_dim=12 if kind == "chroma_stem" else None,
         style_dim=shapes.get(f"{_WAVE_PROJECTION}.weight", (0, 0))[-1] if kind == "style" else None,
+        max_period=fields.number("max_period", _MAX_PERIOD),
+        positional_scale=fields.real("positional_scale", 1.0),
     )
-
-
-def _refuse_features(lm: Fields, fuser: Fields) -> None:
-    lm.require("positional_embedding", "sin")
-    lm.require("activation", "gelu")
-    lm.require("norm", "layer_norm")
-    lm.require("kv_repeat", 1)
-    for name in ("norm_first", "causal"):
-        lm.require(name, True)
-    for name in ("xpos", "qk_layer_norm", "qk_layer_norm_cross", "bias_ff", "bias_attn", "bias_proj"):
-        lm.require(name, False)
-    for name in ("past_context", "layer_scale"):
-        lm.require(name)
-    fuser.require("cross_attention_pos_emb", False)
-    for name in ("sum", "input_interpolate"):
-        fuser.require(name, [])
 
 
 def _audio_channels(root: Fields) -> int:
     interleave = root.part("interleave_stereo_codebooks", {})
-    interleave.require("per_timestep", False)
     channels = root.integer("channels", 1)
     if channels != (2 if interleave.flag("use", False) else 1):
         raise ValueError(
@@ -171,18 +182,19 @@ def _audio_channels(root: Fields) -> int:
 def _pattern(root: Fields, num_codebooks: int) -> tuple[tuple[int, ...], PatternConfig | None]:
     """The delays of the codebooks, and the pattern where these alone do not tell it."""
     patterns, none = root.part("codebooks_pattern"), (0,) * num_codebooks
-    kind = patterns.choice("modeling", ("delay", "parallel", "unroll", "coarse_first", "music_lm"))
+    older = root.part("transformer_lm").get("q_modeling", None)
+    kind = patterns.choice("modeling", ("delay", "parallel", "unroll", "coarse_first", "musiclm", "music_lm"), older)
     if kind == "parallel":
         return none, _early(patterns.part("parallel", {}), none)
     fields = patterns.part(kind, {})
     if kind == "delay":
         delays = _rising(fields, "delays", list(range(num_codebooks)), num_codebooks)
         return delays, _early(fields, delays)
-    if kind == "music_lm":
+    if kind in ("musiclm", "music_lm"):
         group_by = fields.integer("group_by", 2)
         if num_codebooks % group_by:
             raise ValueError(f"{fields.where}: group_by is {group_by}; allowed are divisors of {num_codebooks}.")
-        return none, PatternConfig(kind, group_by=group_by)
+        return none, PatternConfig("music_lm", group_by=group_by)
     if kind == "coarse_first":
         return none, PatternConfig(kind, _rising(fields, "delays", [0] * (num_codebooks - 1), num_codebooks - 1))
     flattening = fields.integers("flattening", list(range(num_codebooks)), low=0, high=num_codebooks - 1)
@@ -234,22 +246,33 @@ def _conditioner(root: Fields, name: str) -> tuple[str, Fields]:
 
 def _chroma_config(root: Fields, rate: int) -> ChromaConfig:
     fields = _conditioner(root, _WAVE)[1]
-    fields.require("n_chroma", 12)
-    fields.require("argmax", True)
     exponent = fields.integer("radix2_exp", 14)
     if not 4 <= exponent <= 20:
         raise ValueError(f"{fields.where}: radix2_exp is {exponent}; allowed is a whole number from 4 to 20.")
     rate = fields.integer("sample_rate", rate)
-    hop_length = 2**exponent // 4
-    return ChromaConfig(rate, 2**exponent, hop_length, 12, 1 + int(rate * _window(root)) // hop_length)
+    win_length = fields.integer("winlen", 2**exponent, high=_LONGEST_TRANSFORM)
+    n_fft = fields.integer("nfft", win_length, high=_LONGEST_TRANSFORM)
+    hop_length = fields.integer("winhop", max(win_length // 4, 1), high=_LONGEST_TRANSFORM)
+    if n_fft < max(win_length, 2):
+        raise ValueError(f"{fields.where}: nfft is {n_fft} and winlen {win_length}; allowed is an nfft from winlen on.")
+    norm = fields.get("norm", math.inf)
+    return ChromaConfig(
+        sample_rate=rate,
+        n_fft=n_fft,
+        hop_length=hop_length,
+        num_chroma=12,
+        # Centred frames over the window of the training, or over one transform where that is longer.
+        chroma_length=1 + (max(int(rate * _window(root)), n_fft) - n_fft % 2) // hop_length,
+        win_length=None if win_length == n_fft else win_length,
+        one_hot=fields.flag("argmax", True),
+        norm=None if norm in (math.inf, "inf") else fields.number("norm"),
+    )
 
 
 def _text_encoder_name(root: Fields) -> str:
     kind, fields = _conditioner(root, _TEXT)
     if kind != "t5":
         raise ValueError(f"{root.where}: {_TEXT} is conditioned by {shown(kind)}; this pack implements t5.")
-    for name in ("finetune", "normalize_text"):
-        fields.require(name, False)
     return str(fields.get("name"))
 
 

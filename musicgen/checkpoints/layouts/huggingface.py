@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 
 from ...config import RELEASED_CHROMA, RELEASED_STRIDE, ChromaConfig, CodecConfig, LMConfig, ModelConfig
@@ -13,12 +14,13 @@ from ..files.tensors import Recipe, StoredTensors
 from ..files.weights import has_weights, read_weights
 from ..parts.codec import CONFIG_FILE, codec_part, config_of_transformers
 from ..parts.text import t5_fields, text_recipes
+from ..tables import transformers as tables
 
 PREPROCESSOR_FILE, PROCESSOR_FILE = "preprocessor_config.json", "processor_config.json"
 GENERATION_FILE = "generation_config.json"
 RELEASED_FRAMES = 1500
 MODEL_TYPES = ("musicgen", "musicgen_melody")
-_TEXT_PROJECTION = "enc_to_dec_proj.weight"
+_TEXT_PROJECTION, _CHROMA_PROJECTION = "enc_to_dec_proj.weight", "audio_enc_to_dec_proj.weight"
 
 _DECODER = "decoder.model.decoder"
 # A table of positions, which are computed here.
@@ -36,7 +38,8 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     """Open a model folder. Raises FileNotFoundError and ValueError that name the file and its fault."""
     read_config(folder)  # before the weights: its errors tell more than theirs
     stored = read_weights(folder, ("decoder.lm_heads.0.weight",))
-    return checkpoint_of(folder, read_config(folder, stored.records), stored)
+    checkpoint = checkpoint_of(folder, read_config(folder, stored.records), stored)
+    return replace(checkpoint, unknown=_unknown(folder, checkpoint.config))
 
 
 def checkpoint_of(folder: Path, config: ModelConfig, stored: StoredTensors) -> Checkpoint:
@@ -51,11 +54,17 @@ def checkpoint_of(folder: Path, config: ModelConfig, stored: StoredTensors) -> C
     )
 
 
+def _unknown(folder: Path, config: ModelConfig) -> tuple[str, ...]:
+    """The settings in the files that a model is made of that are not known here."""
+    features = () if config.chroma is None else tables.FEATURES.unknown(_features(folder))
+    return (*tables.MODEL.unknown(read_json(folder / CONFIG_FILE)), *features)
+
+
 def read_config(folder: Path, stored: Collection[str] = ()) -> ModelConfig:
     """Read `config.json` (and `preprocessor_config.json` or `processor_config.json`, `generation_config.json`).
 
-    stored: names of the stored tensors, which tell whether the text is projected where the
-    configuration does not: transformers leaves the projection out if the widths agree.
+    stored: names of the stored tensors, which tell whether text and chroma are projected where the
+    configuration does not: transformers leaves a projection out if the widths agree.
     Raises FileNotFoundError without a config.json, ValueError on a field that is missing, out of
     range or of a feature that is not implemented.
     """
@@ -66,11 +75,14 @@ def read_config(folder: Path, stored: Collection[str] = ()) -> ModelConfig:
         )
     root = read_json(folder / CONFIG_FILE)
     melody = root.choice("model_type", MODEL_TYPES) == "musicgen_melody"
+    tables.MODEL.require(root)
     decoder, text = root.part("decoder"), root.part("text_encoder")
     codec = config_of_transformers(root.part("audio_encoder"))
     channels = decoder.integer("audio_channels", 1)
+    num_chroma = root.integer("num_chroma", RELEASED_CHROMA.num_chroma) if melody else None
+    dim = decoder.integer("hidden_size")
     lm = LMConfig(
-        dim=decoder.integer("hidden_size"),
+        dim=dim,
         num_layers=decoder.count("num_hidden_layers"),
         num_heads=decoder.integer("num_attention_heads"),
         ffn_dim=decoder.integer("ffn_dim"),
@@ -78,12 +90,13 @@ def read_config(folder: Path, stored: Collection[str] = ()) -> ModelConfig:
         card=decoder.integer("vocab_size"),
         cross_attention=not melody,
         text_dim=text.integer("d_model"),
-        text_projection=text.integer("d_model") != decoder.integer("hidden_size") or _TEXT_PROJECTION in stored,
-        chroma_dim=root.integer("num_chroma", RELEASED_CHROMA.num_chroma) if melody else None,
+        text_projection=text.integer("d_model") != dim or _TEXT_PROJECTION in stored,
+        chroma_dim=num_chroma,
+        chroma_projection=num_chroma != dim or _CHROMA_PROJECTION in stored,
         style_dim=None,
-        text_length=root.integer("text_length") if melody and "text_length" in root.values else None,
+        text_length=root.integer("text_length") if melody and root.get("text_length", None) is not None else None,
     )
-    decoder.choice("activation_function", ("gelu",), "gelu")
+    _require_special_token(folder, decoder, lm.card)
     if channels > 2 or lm.num_codebooks != codec.num_codebooks * channels or lm.card != codec.card:
         raise ValueError(
             f"{folder / CONFIG_FILE}: a decoder of {lm.num_codebooks} x {lm.card} codes for {channels} channel(s) does "
@@ -104,6 +117,15 @@ def read_config(folder: Path, stored: Collection[str] = ()) -> ModelConfig:
         extend_stride=RELEASED_STRIDE * window,
         patterns=_patterns(root),
     )
+
+
+def _require_special_token(folder: Path, decoder: Fields, card: int) -> None:
+    """Refuse another token than the one behind the codes as the first one, and in cells that the pattern leaves."""
+    generation = [read_json(folder / GENERATION_FILE)] if is_there(folder / GENERATION_FILE) else []
+    for fields in (decoder, *generation):
+        for name in ("pad_token_id", "bos_token_id", "decoder_start_token_id"):
+            fields.require(name, card)
+    decoder.require("eos_token_id", card)
 
 
 def _patterns(root: Fields) -> tuple[str, ...]:
@@ -132,6 +154,7 @@ def _features(folder: Path) -> Fields:
 
 def _chroma_config(folder: Path, root: Fields, codec: CodecConfig) -> ChromaConfig:
     features = _features(folder)
+    tables.FEATURES.require(features)
     num_chroma = root.integer("num_chroma", RELEASED_CHROMA.num_chroma)
     if num_chroma != 12:
         raise ValueError(f"{root.where}: num_chroma is {num_chroma}; this pack implements 12, the pitch classes.")
@@ -154,8 +177,8 @@ def lm_recipes(config: ModelConfig) -> dict[str, Recipe]:
     copies = {"out_norm": f"{_DECODER}.layer_norm"}
     if config.lm.text_projection:
         copies["description_proj"] = _TEXT_PROJECTION.removesuffix(".weight")
-    if not config.lm.cross_attention:
-        copies["melody_proj"] = "audio_enc_to_dec_proj"
+    if not config.lm.cross_attention and config.lm.chroma_projection:
+        copies["melody_proj"] = _CHROMA_PROJECTION.removesuffix(".weight")
     for index in range(config.lm.num_layers):
         ours, theirs = f"transformer.layers.{index}", f"{_DECODER}.layers.{index}"
         recipes[f"{ours}.self_attn.qkv.weight"] = _join(f"{theirs}.self_attn", "qkv")

@@ -15,6 +15,7 @@ from ..files.settings import Fields, is_number, read_json, shown
 from ..files.tensors import Recipe, StoredTensors
 from ..files.weights import has_weights, read_weights
 from ..layouts.audiocraft_file import SolverFile, read_solver_file
+from ..tables import audiocraft, transformers
 from .search import cached_folder, folders_in, named_first
 
 CONFIG_FILE = "config.json"
@@ -27,11 +28,12 @@ _CODEBOOK = re.compile(r"quantizer\.(?:vq\.)?layers\.(\d+)\.")
 
 @dataclass(frozen=True)
 class CodecFiles:
-    """A codec on disk: its numbers and its tensors."""
+    """A codec on disk: its numbers, its tensors, and its settings that are not known here."""
 
     where: Path
     config: CodecConfig
     part: Part
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,15 +58,12 @@ class CodecNeeds:
 
 def config_of_transformers(fields: Fields) -> CodecConfig:
     """The codec that transformers' EncodecConfig describes."""
+    transformers.ENCODEC.require(fields)
     ratios = fields.integers("upsampling_ratios")
     bandwidths = fields.get("target_bandwidths")
     if not isinstance(bandwidths, list) or not bandwidths or not all(is_number(b) and b > 0 for b in bandwidths):
         raise ValueError(f"{fields.where}: target_bandwidths is {shown(bandwidths)}; allowed is a list of numbers.")
-    if fields.integer("audio_channels") != 1 or fields.flag("normalize"):
-        raise ValueError(f"{fields.where}: only mono codecs without normalisation are implemented.")
-    fields.choice("norm_type", ("weight_norm", "none"))
-    if fields.values.get("chunk_length_s"):
-        raise ValueError(f"{fields.where}: chunk_length_s is not implemented; allowed is none.")
+    fields.require("codebook_dim", fields.integer("hidden_size"))
     sample_rate, card = fields.integer("sampling_rate"), fields.integer("codebook_size")
     if card < 2:
         raise ValueError(f"{fields.where}: codebook_size is {card}; allowed is a whole number from 2 on.")
@@ -95,18 +94,8 @@ def config_of_transformers(fields: Fields) -> CodecConfig:
 def config_of_audiocraft(root: Fields) -> CodecConfig:
     """The codec that the settings of an audiocraft compression model describe."""
     root.choice("compression_model", ("encodec",), "encodec")
-    model, net, rvq = root.part("encodec"), root.part("seanet"), root.part("rvq")
-    model.require("autoencoder", "seanet")
-    model.require("quantizer", "rvq")
-    model.require("renormalize", False)
-    for part in (model, net):
-        part.require("channels", 1)
-    net.require("activation", "ELU")
-    net.part("activation_params", {}).require("alpha", 1.0, 1)
-    net.require("norm", "weight_norm", "none")
-    net.require("disable_norm_outer_blocks", 0)
-    decoder = net.part("decoder", {})
-    decoder.require("final_activation")
+    audiocraft.CODEC.require(root)
+    model, net, rvq = root.part("encodec"), _both_sides(root.part("seanet")), root.part("rvq")
     return CodecConfig(
         sample_rate=model.integer("sample_rate", root.integer("sample_rate")),
         channels=1,
@@ -123,10 +112,22 @@ def config_of_audiocraft(root: Fields) -> CodecConfig:
         causal=net.flag("causal", False),
         pad_mode=net.choice("pad_mode", _PAD_MODES, "reflect"),
         true_skip=net.flag("true_skip"),
-        trim_right_ratio=decoder.number("trim_right_ratio", 1.0),
+        trim_right_ratio=root.part("seanet").part("decoder", {}).number("trim_right_ratio", 1.0),
         num_codebooks=rvq.count("n_q"),
         card=rvq.integer("bins"),
     )
+
+
+def _both_sides(net: Fields) -> Fields:
+    """The settings that encoder and decoder share: either may set one anew. Raises ValueError where they differ."""
+    encoder, decoder = ({**net.values, **net.part(side, {}).values} for side in ("encoder", "decoder"))
+    for name in audiocraft.BOTH_SIDES:
+        if encoder.get(name) != decoder.get(name):
+            raise ValueError(
+                f"{net.where}: {name} is {shown(encoder.get(name))} in the encoder and {shown(decoder.get(name))} in "
+                "the decoder, which is not implemented; allowed is one value for both."
+            )
+    return Fields(encoder, net.where)
 
 
 def codec_recipes(
@@ -184,10 +185,11 @@ def open_codec(path: Path, num_codebooks: int | None = None) -> CodecFiles:
     if path.is_dir() and (path / CONFIG_FILE).is_file() and has_weights(path):
         root = read_json(path / CONFIG_FILE)
         alone = root.choice("model_type", ("musicgen", "musicgen_melody", "encodec")) == "encodec"
-        config = config_of_transformers(root if alone else root.part(_IN_MUSICGEN.removesuffix(".")))
+        fields = root if alone else root.part(_IN_MUSICGEN.removesuffix("."))
+        config = config_of_transformers(fields)
         prefix = "" if alone else _IN_MUSICGEN
         part = codec_part(read_weights(path), prefix, renamed=True, num_codebooks=num_codebooks, ignore_rest=True)
-        return CodecFiles(path, config, part)
+        return CodecFiles(path, config, part, transformers.ENCODEC.unknown(fields))
     solver = read_solver_file(file)
     if solver.pretrained is not None:
         raise ValueError(f"{file} only points to {solver.pretrained}; give the folder of that codec.")
@@ -197,7 +199,8 @@ def open_codec(path: Path, num_codebooks: int | None = None) -> CodecFiles:
 def _codec_of(solver: SolverFile, num_codebooks: int | None) -> CodecFiles:
     solver.require_weights()
     part = codec_part(solver.stored, "", renamed=False, num_codebooks=num_codebooks)
-    return CodecFiles(solver.path, config_of_audiocraft(solver.fields), part)
+    config = config_of_audiocraft(solver.fields)
+    return CodecFiles(solver.path, config, part, audiocraft.CODEC.unknown(solver.fields))
 
 
 def find_codec(

@@ -13,6 +13,7 @@ from ..checkpoint import MertFiles, Part
 from ..files.settings import Fields, read_json
 from ..files.tensors import Recipe, StoredTensors
 from ..files.weights import has_weights, read_weights
+from ..tables.transformers import MERT
 from .search import cached_folder, entries, named_first
 
 REPOSITORY = "m-a-p/MERT-v1-95M"
@@ -54,7 +55,8 @@ def open_mert(folder: Path) -> MertFiles:
     """Open a MERT folder. Raises ValueError on a damaged one and on options that are not implemented."""
     fields, stored = read_json(folder / _CONFIG_FILE), read_weights(folder)
     ignored = frozenset({_MASK} & stored.records.keys())
-    return MertFiles(_hubert_fields(fields), Part(stored, lambda names: _recipes(names, stored), ignored))
+    part = Part(stored, lambda names: _recipes(names, stored), ignored)
+    return MertFiles(_hubert_fields(fields), part, MERT.unknown(fields))
 
 
 def _is_mert(folder: Path, width: int) -> bool:
@@ -69,9 +71,7 @@ def _is_mert(folder: Path, width: int) -> bool:
 
 
 def _hubert_fields(fields: Fields) -> dict[str, Any]:
-    for name in ("feature_extractor_cqt", "deepnorm", "conv_pos_batch_norm"):
-        fields.require(name, False)
-    fields.require("attention_relax", -1.0, -1)
+    MERT.require(fields)
     return {
         **{name: fields.integer(name) for name in (*_NUMBERS, "num_conv_pos_embedding_groups")},
         **{name: list(fields.integers(name)) for name in _LISTS},

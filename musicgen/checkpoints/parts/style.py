@@ -13,18 +13,18 @@ PREFIX = "condition_provider.conditioners.self_wav."
 # Heads of attention, which no shape tells; the other numbers of a scale are those of the tensors.
 _HEADS = {"default": 8, "xsmall": 8, "large": 16}
 _MERT_RATE = 24000
+_CODEC = "//pretrained/facebook/encodec_32khz"
 _TRAINING_ONLY = ("._codebook.inited", "._codebook.cluster_size", "._codebook.embed_avg", ".num_batches_tracked")
 
 
-def style_config(fields: Fields, stored: StoredTensors, codec_rate: int) -> StyleConfig:
+def style_config(fields: Fields, stored: StoredTensors, codec_rate: int, codec: object = None) -> StyleConfig:
     """The numbers of the style condition among the tensors of a language model's file.
 
     fields: its settings, `conditioners.self_wav.style`. codec_rate: samples per second of the model's
-    codec, whose codes are the features where MERT's states are not. Raises ValueError on a field that is
-    missing, out of range or not implemented.
+    codec, whose codes are the features where MERT's states are not. codec: its name. Raises ValueError on
+    a field that is missing, out of range or not implemented.
     """
     is_mert = fields.choice("model_name", ("mert", "encodec"), "mert") == "mert"
-    fields.require("batch_norm", True)
     shapes = {name.removeprefix(PREFIX): shape for name, shape in stored.shapes().items() if name.startswith(PREFIX)}
     codebooks = sum(name.endswith("._codebook.embed") for name in shapes)
     try:
@@ -34,6 +34,10 @@ def style_config(fields: Fields, stored: StoredTensors, codec_rate: int) -> Styl
         feature_dim = embed[1 if is_mert else 0]
     except (KeyError, ValueError, IndexError) as error:
         raise ValueError(f"{stored.where} lacks tensors of its style condition ({error}); fetch it again.") from error
+    _require_stored(fields, {"n_q_out": codebooks, "bins": card})
+    if not is_mert:
+        _require_stored(fields, {"encodec_n_q": sum(name.startswith("embed.") for name in shapes)})
+        fields.require("encodec_checkpoint", _CODEC, codec)
     low, high = _range(fields)
     eval_q, length = fields.integer("eval_q", 3), fields.number("length", 3.0)
     if eval_q > codebooks or not low <= length <= high:
@@ -59,6 +63,16 @@ def style_config(fields: Fields, stored: StoredTensors, codec_rate: int) -> Styl
         min_excerpt=low,
         max_excerpt=high,
     )
+
+
+def _require_stored(fields: Fields, stored: Mapping[str, int]) -> None:
+    """Refuse numbers that contradict the stored tensors."""
+    for name, number in stored.items():
+        if fields.get(name, number) != number:
+            raise ValueError(
+                f"{fields.where}: {name} is {shown(fields.get(name))}, but the tensors are those of {number}; fetch "
+                "the file again."
+            )
 
 
 def _range(fields: Fields) -> tuple[float, float]:

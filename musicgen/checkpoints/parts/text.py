@@ -12,6 +12,7 @@ from ..checkpoint import Part
 from ..files.settings import Fields, read_json
 from ..files.tensors import Recipe, StoredTensors
 from ..files.weights import SafetensorsFile, has_weights, read_file, read_weights
+from ..tables.transformers import T5
 from .search import cached_folder, entries, folders_in, listed, named_first
 
 _CONFIG_FILE = "config.json"
@@ -20,7 +21,8 @@ TOKENIZER_FILES = ("tokenizer.json", "spiece.model")
 EMBEDDING, EMBEDDING_AGAIN = "shared.weight", "encoder.embed_tokens.weight"
 # Fields that shape a T5 encoder. Older files repeat every default of transformers beside these, some no longer allowed.
 _NUMBERS = ("vocab_size", "d_model", "d_kv", "d_ff", "num_heads", "relative_attention_num_buckets")
-_ACTIVATIONS = ("relu", "gelu", "gated-gelu", "gated-silu")
+# Kinds of feed-forward layers, and the function of each.
+_ACTIVATIONS = {"relu": ("relu",), "gelu": ("gelu",), "gated-gelu": ("gelu_new",), "gated-silu": ("silu",)}
 # Tensors that T5's files have beside the encoder.
 _DECODER = ("decoder.", "lm_head.")
 # Models that hold their T5, and the prefix of its names in them.
@@ -30,21 +32,27 @@ _SINGLE_CONFIG, _AUDIOCRAFT_FILE = "musicgen.config", "state_dict.bin"
 
 @dataclass(frozen=True)
 class TextFiles:
-    """A T5 encoder on disk: fields of a transformers `T5Config`, its tokenizer (a folder or text), its tensors."""
+    """A T5 encoder on disk: fields of a transformers `T5Config`, its tokenizer (a folder or text), its tensors, and its
+    settings that are not known here."""
 
     config: dict[str, Any]
     tokenizer: Path | Mapping[str, str]
     part: Part
+    unknown: tuple[str, ...] = ()
 
 
 def t5_fields(fields: Fields) -> dict[str, Any]:
     """The fields that shape a T5 encoder, out of a transformers `T5Config`."""
+    T5.require(fields)
+    kind = fields.choice("feed_forward_proj", tuple(_ACTIVATIONS))
+    fields.require("dense_act_fn", *_ACTIVATIONS[kind])
+    fields.require("is_gated_act", kind.startswith("gated"))
     return {
         **{name: fields.integer(name) for name in _NUMBERS},
         "num_layers": fields.count("num_layers"),
         "relative_attention_max_distance": fields.integer("relative_attention_max_distance"),
         "layer_norm_epsilon": fields.number("layer_norm_epsilon"),
-        "feed_forward_proj": fields.choice("feed_forward_proj", _ACTIVATIONS),
+        "feed_forward_proj": kind,
     }
 
 
@@ -75,7 +83,8 @@ def open_text_encoder(path: Path, name: str, width: int, places: Sequence[Path])
     where a tokenizer may be, if not beside the weights; all T5s share one. Raises ValueError and
     FileNotFoundError.
     """
-    config, stored, prefix, tokenizer = _open(path, places)
+    fields, stored, prefix, tokenizer = _open(path, places)
+    config = t5_fields(fields)
     gated = config["feed_forward_proj"].startswith("gated")
     if config["d_model"] != width or gated != any(word in name.lower() for word in ("flan", "v1_1", "v1.1")):
         raise ValueError(
@@ -84,21 +93,22 @@ def open_text_encoder(path: Path, name: str, width: int, places: Sequence[Path])
         )
     ignored = frozenset(key for key in stored.records if not key.startswith(prefix) or key.startswith(_DECODER))
     part = Part(stored, lambda names: text_recipes(names, stored.records, prefix), ignored)
-    return TextFiles(config, tokenizer, part)
+    return TextFiles(config, tokenizer, part, T5.unknown(fields))
 
 
-def _open(path: Path, places: Sequence[Path]) -> tuple[dict[str, Any], StoredTensors, str, Path | Mapping[str, str]]:
+def _open(path: Path, places: Sequence[Path]) -> tuple[Fields, StoredTensors, str, Path | Mapping[str, str]]:
     """The fields of a T5, the tensors that it is among, the prefix of its names there, and its tokenizer."""
     if path.is_dir():
         fields = read_json(path / _CONFIG_FILE)
         whole = fields.choice("model_type", ("t5", *_WHOLE_MODELS)) != "t5"
-        config = t5_fields(fields.part("text_encoder") if whole else fields)
-        return config, read_weights(path), _IN_MUSICGEN if whole else "", _tokenizer_folder(path, places)
+        own = fields.part("text_encoder") if whole else fields
+        t5_fields(own)  # before the weights: its errors tell more than theirs
+        return own, read_weights(path), _IN_MUSICGEN if whole else "", _tokenizer_folder(path, places)
     if table := _single_file(path):
         stored = StoredTensors(path, read_file(path))
         tokenizer = {key: table[f"musicgen.{key}"] for key in ("tokenizer", "spiece") if f"musicgen.{key}" in table}
         fields = Fields(json.loads(table[_SINGLE_CONFIG]), f"{path}: {_SINGLE_CONFIG}")
-        return t5_fields(fields.part("text_encoder")), stored, _IN_MUSICGEN, tokenizer
+        return fields.part("text_encoder"), stored, _IN_MUSICGEN, tokenizer
     stored = StoredTensors(path, read_file(path))
     return _fields_of_shapes(stored), stored, "", _tokenizer_folder(path, places)
 
@@ -179,7 +189,7 @@ def _tokenizer_folder(path: Path, places: Sequence[Path]) -> Path:
     )
 
 
-def _fields_of_shapes(stored: StoredTensors) -> dict[str, Any]:
+def _fields_of_shapes(stored: StoredTensors) -> Fields:
     """The numbers of a T5 that has no config.json, off the shapes of its tensors."""
     shapes = {name.removeprefix("encoder."): shape for name, shape in stored.shapes().items()}
     first = "block.0.layer"
@@ -205,4 +215,4 @@ def _fields_of_shapes(stored: StoredTensors) -> dict[str, Any]:
         }
     except (KeyError, ValueError, IndexError, ZeroDivisionError) as error:
         raise ValueError(f"{stored.where} is not a T5 encoder ({error!r}); choose another file.") from error
-    return t5_fields(Fields(values, str(stored.where)))
+    return Fields(values, str(stored.where))

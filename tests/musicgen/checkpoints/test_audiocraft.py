@@ -113,7 +113,6 @@ def test_settings_that_are_not_implemented_are_refused_by_name(name, value, word
         ("encodec.quantizer", "no_quant", "quantizer is 'no_quant'"),
         ("seanet.norm", "time_group_norm", "norm is 'time_group_norm'"),
         ("seanet.activation", "ReLU", "activation is 'ReLU'"),
-        ("seanet.disable_norm_outer_blocks", 2, "disable_norm_outer_blocks is 2"),
         ("seanet.decoder.final_activation", "Tanh", "final_activation is 'Tanh'"),
         ("seanet.pad_mode", "wrap", "pad_mode is 'wrap'"),
         ("seanet.ratios", [8, 5, 4, 0], "ratios is"),
@@ -385,7 +384,7 @@ def test_a_text_encoder_of_another_kind_is_refused(alone):
     config = json.loads((t5 / "config.json").read_text(encoding="utf-8"))
     for change, words in (
         (
-            {"feed_forward_proj": "gated-gelu"},
+            {"feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu_new", "is_gated_act": True},
             "width 32 with gated-gelu; the model was trained with t5-base",
         ),
         ({"d_model": 48}, "is a T5 of width 48.*of width 32"),

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from musicgen import load_model
 from musicgen.codec import encodec as codec_module
 from musicgen.codec.chunked import Rolling, reach, recurrent
-from musicgen.codec.encodec import EnCodec, _split
+from musicgen.codec.encodec import EnCodec, split_at_lstm
 from nano.recipes import NANO_CODEC
 
 BASE = replace(NANO_CODEC, sample_rate=3200, dimension=8, n_filters=4, ratios=(8, 5, 4, 4), lstm=2, card=16)
@@ -60,7 +60,7 @@ def assert_same_sound(sound: torch.Tensor, whole: torch.Tensor) -> None:
 def either_way(request, monkeypatch):
     """The decoder's outer layers over rows, as on a CPU, and as they are, as on a GPU."""
     if request.param != "rows":
-        monkeypatch.setattr(codec_module, "_each_over_rows", lambda layers: layers)
+        monkeypatch.setattr(codec_module, "each_over_rows", lambda layers: layers)
 
 
 @pytest.fixture
@@ -160,8 +160,8 @@ def influence(layers, frames: int, hop_in: int, hop_out: int) -> set[int]:
 def test_the_reach_is_as_far_as_a_frame_s_influence(shape):
     codec = random_codec(**SHAPES[shape]).double()
     hop = codec.config.hop_length
-    outer = _split(codec.model.encoder.model)[0]
-    inner, _, last = _split(codec.model.decoder.model)
+    outer = split_at_lstm(codec.model.encoder.model)[0]
+    inner, _, last = split_at_lstm(codec.model.decoder.model)
     for layers, units in ((outer, (hop, 1)), (last, (1, hop)), (inner, (1, 1))):
         reached = max(map(abs, influence(layers, 61, *units)))
         # One frame may be counted that only padding at the ends, or rounding to frames on both sides, needs.

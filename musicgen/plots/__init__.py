@@ -1,0 +1,15 @@
+"""Plots with a title and labelled axes, legible when a node shows them small; drawn with Pillow."""
+
+from .canvas import THEMES
+from .sound import loudness_plot, melody_plot, spectrogram_plot, waveform_plot
+from .tokens import codes_plot, pattern_plot
+
+__all__ = [
+    "THEMES",
+    "codes_plot",
+    "loudness_plot",
+    "melody_plot",
+    "pattern_plot",
+    "spectrogram_plot",
+    "waveform_plot",
+]

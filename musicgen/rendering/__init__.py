@@ -1,0 +1,29 @@
+"""Catalogues: thousands of pieces from one file, on one machine, on a Ray cluster, or on several ComfyUI servers.
+
+Read and check a catalogue with `read_catalogue`, and render it with `render_catalogue`, or from a shell with
+`python -m musicgen.rendering catalogue.jsonl --out DIR`. `cluster.catalogue_dataset` returns a Ray Dataset.
+"""
+
+from .catalogue import Catalogue, read_catalogue
+from .jobs import Progress, Summary, run_job
+from .local import local_engine, render_catalogue
+from .manifest import read_manifest
+from .outputs import Output
+from .pieces import Piece
+from .renderer import Renderer
+from .rows import Fault
+
+__all__ = [
+    "Catalogue",
+    "Fault",
+    "Output",
+    "Piece",
+    "Progress",
+    "Renderer",
+    "Summary",
+    "local_engine",
+    "read_catalogue",
+    "read_manifest",
+    "render_catalogue",
+    "run_job",
+]

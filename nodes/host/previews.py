@@ -1,0 +1,167 @@
+"""Pictures and players on a node, through the files that ComfyUI's frontend reads."""
+
+from __future__ import annotations
+
+import secrets
+import time
+import wave
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+import torch
+from comfy_api.latest import ui
+from comfy_execution.progress import get_progress_state
+from comfy_execution.utils import get_executing_context
+from torch import Tensor
+
+from ...musicgen.codec.growing import GrowingDecoder
+from ...musicgen.generation.partial import complete_frames
+from .patchers import is_whole
+from .progress import logger
+
+SHARE = 0.04
+"""Share of the time of sampling that a growing player may take."""
+INTERVAL = 1.5
+"""Least seconds between two versions of a growing sound."""
+GAP = 0.5
+"""Seconds of silence between the items of a batch in a player."""
+
+_PROBE_AFTER, _PROBE_FRAMES = 0.75, 10
+_GROWTH = 0.2
+_KEPT_FILES = 3
+
+
+def pictures(images: Tensor, node: Any) -> Any:
+    """Show images [B, H, W, 3] on a node."""
+    return ui.PreviewImage(images, cls=node)
+
+
+def player(audio: dict[str, Any], node: Any) -> dict[str, Any]:
+    """Play AUDIO on a node: the items of a batch one after another, and then each as a file of its own."""
+    waveform, rate = audio["waveform"], audio["sample_rate"]
+    files = list(ui.PreviewAudio(audio, cls=node).values)
+    if len(waveform) > 1:
+        row = {"waveform": in_a_row(waveform, rate)[None], "sample_rate": rate}
+        files = [*ui.PreviewAudio(row, cls=node).values, *files]
+    return {"audio": files}
+
+
+def in_a_row(waveform: Tensor, sample_rate: int) -> Tensor:
+    """Items [B, C, L] -> one sound [C, L'] with silence between them."""
+    silence = waveform.new_zeros(waveform.shape[1], round(GAP * sample_rate))
+    parts = [part for item in waveform for part in (silence, item)]
+    return torch.cat(parts[1:], dim=1)
+
+
+def starts_in_a_row(count: int, seconds: float) -> list[float]:
+    """The seconds at which the items of a batch begin in its player."""
+    return [index * (seconds + GAP) for index in range(count)]
+
+
+class GrowingPlayer:
+    """Plays a piece on its node as far as it exists, while it is sampled: the first item of a batch.
+
+    It decodes only what is new, and only as much as a small share of the time allows. The frontend starts the player
+    anew with each version, so that the time between versions grows with the time that has passed.
+    """
+
+    def __init__(self, codec: Any, node_id: str | None) -> None:
+        """codec: a CodecHandle."""
+        self.patcher = codec.patcher
+        self._module, self._node_id = codec.patcher.model, node_id
+        self._name, self._number = f"musicgen_{secrets.token_hex(4)}", 0
+        self._sound: list[Tensor] = []
+        self._frames = 0
+        self._files: list[Path] = []
+        self._spent = self._per_frame = self._sending = 0.0
+
+    def memory_required(self) -> int:
+        """Bytes that decoding takes besides the weights."""
+        return int(self._module.memory_required(2 * self._module.sample_rate))
+
+    def start(self) -> Callable[[Any], None] | None:
+        """The function to call after every step; none where nobody listens or the codec does not fit on the device."""
+        from server import PromptServer
+
+        server = getattr(PromptServer, "instance", None)
+        if server is None or server.client_id is None or self._node_id is None:
+            return None
+        if not is_whole(self.patcher):
+            logger.info("The piece is not played while it is sampled: its codec does not fit beside the model.")
+            return None
+        self._server = server
+        self._decoder = GrowingDecoder(self._module)
+        self._began = time.monotonic()
+        self._due = self._began + _PROBE_AFTER
+        return self._watch
+
+    def shown(self) -> dict[str, Any] | None:
+        """The node's output for the frontend: the latest version, or none."""
+        return {"audio": [self._entry(self._files[-1])]} if self._files else None
+
+    def _watch(self, progress: Any) -> None:
+        now = time.monotonic()
+        if now < self._due:
+            return
+        self._grow(progress.codes()[:1], SHARE * (now - self._began) - self._spent)
+        end = time.monotonic()
+        self._spent += end - now
+        # The next version comes when a second of it is affordable.
+        expected = self._sending + self._per_frame * self._module.frame_rate
+        interval = max(INTERVAL, _GROWTH * (end - self._began)) if self._files else 0.0
+        self._due = max(now + interval, self._began + (self._spent + expected) / SHARE)
+
+    def _grow(self, codes: Tensor, seconds: float) -> None:
+        """Decode new frames of codes [1, K, T], as many as take these seconds, and show the sound."""
+        new = int(complete_frames(codes)) - self._frames
+        allowed = _PROBE_FRAMES
+        if self._per_frame:
+            allowed = max(0, int((seconds - self._sending) / self._per_frame))
+        if (count := min(new, allowed)) <= 0:
+            return
+        began = time.monotonic()
+        self._sound.append(self._decoder.push(codes[0, :, self._frames : self._frames + count]))
+        self._frames += count
+        decoded = time.monotonic()
+        probe, self._per_frame = not self._per_frame, (decoded - began) / count
+        if not probe:
+            self._send()
+            self._sending = time.monotonic() - decoded
+
+    def _send(self) -> None:
+        """Write the sound so far to a new file, and let the node's player open it."""
+        sound = torch.cat(self._sound, dim=1)
+        self._sound = [sound]
+        if not sound.shape[1]:
+            return
+        folder = Path(folder_paths.get_temp_directory())
+        folder.mkdir(parents=True, exist_ok=True)
+        self._number += 1
+        path = folder / f"{self._name}_{self._number:05}.wav"
+        with wave.open(str(path), "wb") as file:
+            file.setnchannels(sound.shape[0])
+            file.setsampwidth(2)
+            file.setframerate(self._module.sample_rate)
+            file.writeframes((sound.clamp(-1, 1) * 32767).to(torch.int16).t().contiguous().numpy().tobytes())
+        self._files.append(path)
+        while len(self._files) > _KEPT_FILES:
+            self._files.pop(0).unlink(missing_ok=True)
+        context = get_executing_context()
+        data = {
+            "node": self._node_id,
+            "display_node": _display_id(self._node_id),
+            "output": {"audio": [self._entry(path)]},
+            "prompt_id": self._server.last_prompt_id if context is None else context.prompt_id,
+        }
+        self._server.send_sync("executed", data, self._server.client_id)
+
+    @staticmethod
+    def _entry(path: Path) -> dict[str, str]:
+        return {"filename": path.name, "subfolder": "", "type": "temp"}
+
+
+def _display_id(node_id: Any) -> Any:
+    """The node on the canvas that stands for a node that another one expanded into."""
+    return get_progress_state().dynprompt.get_display_node_id(node_id)
