@@ -70,7 +70,7 @@ def cache_dtype(lm: LMModel) -> torch.dtype:
     asked = os.environ.get(CACHE_VARIABLE, "").strip().lower()
     if asked and asked not in _CACHES:
         raise ValueError(
-            f"{CACHE_VARIABLE} is {asked!r}; allowed are fp16, fp32, or nothing to take what suits the weights."
+            f"{CACHE_VARIABLE} is {asked!r}; allowed are fp16, fp32, or nothing for the kind that suits the weights."
         )
     rounds = any(getattr(module, "_rounds", False) for module in lm.modules())
     return _CACHES[asked or ("fp16" if rounds else "fp32")]
@@ -129,7 +129,7 @@ class CompiledStep:
         plan[at.CODES], plan[at.LOGITS], plan[at.PLACE] = codes.data_ptr(), logits.data_ptr(), place
         self._run()
         while self._widened():
-            self._run()  # the step writes what it wrote before, to the same places
+            self._run()  # the step writes the same again, to the same places
         for cache in self._caches:
             cache.length = place + 1
         return logits
