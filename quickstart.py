@@ -40,8 +40,15 @@ TUNES = {
 }
 
 
+# A row for each piece, for MusicGen Catalogue.
+CATALOGUE = """id,description,duration,seed
+menu,"slow jazz with a piano melody, 80 bpm",10,1
+boss,"fast techno with deep bass and drums, 140 bpm",10,2
+"""
+
+
 def record_tunes(folder: Path, rate: int = 32000) -> None:
-    """Write the sounds that the workflows name into an input folder, unless they are there."""
+    """Write the sounds and the catalogue that the workflows name into an input folder, unless they are there."""
     for name, (notes, seconds) in TUNES.items():
         if (folder / name).exists():
             continue
@@ -50,6 +57,9 @@ def record_tunes(folder: Path, rate: int = 32000) -> None:
         with wave.open(str(folder / name), "wb") as file:
             file.setparams((1, 2, rate, 0, "NONE", ""))
             file.writeframes(b"".join(struct.pack("<h", round(32767 * sample)) for sample in samples))
+    catalogue = folder / "catalogue.csv"
+    if not catalogue.exists():
+        catalogue.write_text(CATALOGUE, encoding="utf-8")
 
 
 def reexecute() -> int:

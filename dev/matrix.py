@@ -46,5 +46,6 @@ def _run(version: str, arguments: list[str]) -> tuple[int, str, float]:
     last = ""
     for line in process.stdout:
         sys.stdout.write(line)
+        sys.stdout.flush()
         last = line.strip(" =\n") or last
     return process.wait(), re.sub(r" in [\d.]+s.*", "", last), time.monotonic() - start

@@ -15,6 +15,7 @@ import torch
 
 from musicgen.audio import resample
 from musicgen.evaluation.intervals import wilson_interval
+from musicgen.evaluation.report import Figure, table
 from musicgen.generation.params import GenerationParams
 from musicgen.model import load_model
 
@@ -23,7 +24,7 @@ from .corpus.bank import SAMPLE_RATE
 from .corpus.captions import read_caption
 from .heldout import Songs, sample
 from .probes import load_probe
-from .scores import Figure, hear, score_requests, table
+from .scores import hear, score_requests
 
 PROMPTS: dict[str, dict[str, tuple[object, ...]]] = {
     "80s electronic track with melodic synthesizers, catchy beat, and groovy bass": {

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from musicgen.evaluation.embedders.clap import Clap
 from musicgen.evaluation.frechet import frechet_distance
+from musicgen.evaluation.report import Figure, table
 from musicgen.evaluation.rhythm import log_mel
 from musicgen.images import spectrogram_image
 from musicgen.model import MusicGen, load_model
@@ -33,7 +34,7 @@ from .heldout import BATCH, HeldOutTunes, Songs, reconstruct, sample
 from .probes import SHIPPED_PROBE, Probe, clip_statistics, load_probe, save_probe, train_probe
 from .scores import Hearing
 
-Columns = dict[str, list[score.Figure]]
+Columns = dict[str, list[Figure]]
 
 
 def _rolled(asked: list[Labels]) -> list[Labels]:
@@ -41,11 +42,11 @@ def _rolled(asked: list[Labels]) -> list[Labels]:
     return asked[1:] + asked[:1]
 
 
-def _distance(name: str, embeddings: Tensor, reference: Tensor) -> score.Figure:
-    return score.Figure(f"Frechet distance, {name}", "value", (frechet_distance(embeddings, reference),))
+def _distance(name: str, embeddings: Tensor, reference: Tensor) -> Figure:
+    return Figure(f"Frechet distance, {name}", "value", (frechet_distance(embeddings, reference),))
 
 
-def _outside(audio: Tensor, asked: list[Labels], melody: Tensor | None, args: argparse.Namespace) -> list[score.Figure]:
+def _outside(audio: Tensor, asked: list[Labels], melody: Tensor | None, args: argparse.Namespace) -> list[Figure]:
     """librosa's measures, where they are wanted."""
     if args.no_librosa:
         return []
@@ -69,7 +70,7 @@ DTYPES = {"auto": None, "fp32": torch.float32, "int8": torch.int8}
 
 def _score_codec(
     model: MusicGen, songs: Songs, reference: Hearing, probe: Probe, args: argparse.Namespace
-) -> list[score.Figure]:
+) -> list[Figure]:
     audio, codes = reconstruct(model.codec, songs.audio)
     heard = score.hear(audio, SAMPLE_RATE, probe)
     return [
@@ -98,7 +99,7 @@ def _score_samples(
     if args.clap:
         clap = Clap(args.clap)
         cosine = clap.score(audio, SAMPLE_RATE, songs.captions)
-        right.append(score.Figure("CLAP score", "mean", tuple(cosine.tolist())))
+        right.append(Figure("CLAP score", "mean", tuple(cosine.tolist())))
         embedded = [clap.embed_audio(each, SAMPLE_RATE) for each in (audio, songs.audio)]
         right.append(_distance("CLAP", *embedded))
     return {name: right, f"{name}, another's prompt": wrong}
@@ -115,7 +116,7 @@ def run_score(args: argparse.Namespace) -> None:
         columns[f"{path.name}, codec only"] = _score_codec(model, songs, reference, probe, args)
         if not args.codec_only:
             columns |= _score_samples(path.name, model, songs, reference, probe, args)
-    sys.stdout.write(score.table(columns) + "\n")
+    sys.stdout.write(table(columns) + "\n")
     if args.json:
         figures = {
             column: {each.name: {"value": each.value, "interval": each.interval} for each in figures}

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from musicgen.evaluation.report import Figure
+
 from .corpus.captions import Labels
-from .scores import Figure
 
 SLICE_SECONDS = 2.0
 DRUM_FLOOR = 0.05

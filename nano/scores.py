@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from musicgen.evaluation.intervals import bootstrap_interval, wilson_interval
+from musicgen.evaluation.report import Figure
 from musicgen.evaluation.rhythm import pulse_strength, tempo_of
 from musicgen.evaluation.sound import codebook_perplexity, is_clipped, is_silent, is_stuck
-from musicgen.evaluation.tonality import chroma_agreement, chroma_similarity, pitch_classes, share_in_key
+from musicgen.evaluation.tonality import chroma_agreement, chroma_cosine, chroma_similarity, pitch_classes, share_in_key
 from musicgen.fidelity import mel_distance, si_snr
 
 from .corpus.captions import Labels
@@ -32,40 +32,6 @@ _PROBED = {
     "key": "key, of 24, by the probe",
 }
 _CHUNK = 32
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measure of many clips. kind: `share` of 0 and 1 values, `mean`, `median`, or one `value`."""
-
-    name: str
-    kind: str
-    values: tuple[float, ...]
-
-    @property
-    def value(self) -> float:
-        """The figure itself."""
-        if self.kind == "median":
-            return float(torch.tensor(self.values).median())
-        return sum(self.values) / len(self.values)
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """Its 95 % interval over clips, where it has one."""
-        if self.kind == "value":
-            return None
-        if self.kind == "share":
-            return wilson_interval(round(sum(self.values)), len(self.values))
-        return bootstrap_interval(self.values, median=self.kind == "median")
-
-    def __str__(self) -> str:
-        """For example `0.94 (0.89-0.97)`."""
-        bounds = self.interval
-        return _short(self.value) + (f" ({_short(bounds[0])}-{_short(bounds[1])})" if bounds else "")
-
-
-def _short(number: float) -> str:
-    return f"{number:.1f}" if abs(number) >= 10 else f"{number:.2f}" if abs(number) >= 2 else f"{number:.3f}"
 
 
 def asked_of(plan: SongPlan) -> Labels:
@@ -142,7 +108,12 @@ def score_melody(audio: Tensor, melody: Tensor, sample_rate: int) -> list[Figure
     """How clips `[N, L]` follow melodies `[N, L]`."""
     cosine = _in_chunks(lambda ours, theirs: chroma_similarity(ours, theirs, sample_rate), audio, melody)
     same = _in_chunks(lambda ours, theirs: chroma_agreement(ours, theirs, sample_rate), audio, melody)
-    return _figure("chroma cosine to the melody", "mean", cosine) + _figure("strongest pitch class same", "mean", same)
+    papers = _in_chunks(lambda ours, theirs: chroma_cosine(ours, theirs, sample_rate), audio, melody)
+    return [
+        *_figure("chroma cosine to the melody", "mean", papers),
+        *_figure("continuous chroma to the melody", "mean", cosine),
+        *_figure("strongest pitch class same", "mean", same),
+    ]
 
 
 def score_health(audio: Tensor, codes: Tensor | None = None, card: int = 0) -> list[Figure]:
@@ -163,15 +134,5 @@ def score_reconstruction(audio: Tensor, original: Tensor, sample_rate: int) -> l
     return [
         *_figure("SI-SNR, dB", "mean", snr),
         *_figure("mel L1, dB", "mean", mel),
-        *_figure("chroma cosine to the original", "mean", chroma),
+        *_figure("continuous chroma to the original", "mean", chroma),
     ]
-
-
-def table(columns: dict[str, list[Figure]]) -> str:
-    """Columns of figures as one Markdown table, a row per measure."""
-    names = list(dict.fromkeys(figure.name for figures in columns.values() for figure in figures))
-    lines = ["| measure | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for name in names:
-        cells = [next((str(figure) for figure in figures if figure.name == name), "") for figures in columns.values()]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)

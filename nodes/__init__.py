@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from comfy_api.latest import ComfyExtension, io
 
+from .catalogue import MusicGenCatalogue
 from .codec import MusicGenEnCodecDecode, MusicGenEnCodecEncode
 from .conditioning import MusicGenMelodyChroma, MusicGenStyle, MusicGenTextEncode
 from .host import folders
 from .loaders import MusicGenLoader, MusicGenLoraLoader
+from .measuring import MusicGenMeasure
 from .picking import MusicGenPick
 from .pictures import MusicGenPlot
 from .replacements import register_replacements
@@ -45,4 +47,6 @@ class MusicGenExtension(ComfyExtension):
             MusicGenLoadTokens,
             MusicGenSaveCheckpoint,
             MusicGenTextToMusic,
+            MusicGenCatalogue,
+            MusicGenMeasure,
         ]

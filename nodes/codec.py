@@ -12,6 +12,7 @@ from torch import Tensor
 from ..musicgen.audio import resampled_length
 from ..musicgen.loudness import CEILING_DB, apply_gain, integrated_loudness, loudness_gain, unclipped_gain
 from .host import patchers, previews, progress
+from .host.telling import Node
 from .inputs.sound import read_audio
 from .inputs.tokens import encoded_tokens, read_tokens
 from .sockets import CATEGORY, CodecHandle, CodecSocket, PlayerSocket, Tokens, TokensSocket
@@ -21,7 +22,7 @@ LOUDNESS = -14.0
 _NAMED, _LISTED = 4, 12
 
 
-class MusicGenEnCodecDecode(io.ComfyNode):
+class MusicGenEnCodecDecode(Node):
     """Tokens -> AUDIO."""
 
     @classmethod
@@ -132,7 +133,7 @@ def _order(count: int, seconds: float) -> str:
     return f"Plays {count} pieces one after another; they begin at {times}{' ...' if count > _LISTED else ''}"
 
 
-class MusicGenEnCodecEncode(io.ComfyNode):
+class MusicGenEnCodecEncode(Node):
     """AUDIO -> tokens."""
 
     @classmethod

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from ..musicgen.conditioning.melody import extract_melody
 from ..musicgen.images import chroma_image
 from .host import patchers, progress
+from .host.telling import Node
 from .inputs.conditions import style_of
 from .inputs.sound import read_audio
 from .sockets import (
@@ -25,7 +26,7 @@ from .sockets import (
 )
 
 
-class MusicGenTextEncode(io.ComfyNode):
+class MusicGenTextEncode(Node):
     """A description -> native CONDITIONING: raw T5 states and their mask."""
 
     @classmethod
@@ -81,7 +82,7 @@ class MusicGenTextEncode(io.ComfyNode):
         return io.NodeOutput([[states, {"pooled_output": None, "attention_mask": mask, TEXT_KEY: text}]])
 
 
-class MusicGenMelodyChroma(io.ComfyNode):
+class MusicGenMelodyChroma(Node):
     """AUDIO -> the melody in it, and a picture of it."""
 
     @classmethod
@@ -123,7 +124,7 @@ class MusicGenMelodyChroma(io.ComfyNode):
         return io.NodeOutput(MelodyBatch(items), images)
 
 
-class MusicGenStyle(io.ComfyNode):
+class MusicGenStyle(Node):
     """AUDIO -> its style, as tokens for a style model."""
 
     @classmethod

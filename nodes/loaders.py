@@ -14,6 +14,7 @@ from ..musicgen.checkpoints.loading import Components, load_components
 from ..musicgen.hub.releases import find_release, named_release
 from ..musicgen.lora.apply import read_lora
 from .host import folders, patchers, progress
+from .host.telling import Node
 from .sockets import (
     CATEGORY,
     CodecHandle,
@@ -29,7 +30,7 @@ NO_LORA, NONE = "no LoRA in models/loras", "none"
 ROWS = 4
 
 
-class MusicGenLoader(io.ComfyNode):
+class MusicGenLoader(Node):
     """A checkpoint -> model, text encoder, codec."""
 
     @classmethod
@@ -177,7 +178,7 @@ def _further_rows() -> list[Any]:
     return rows
 
 
-class MusicGenLoraLoader(io.ComfyNode):
+class MusicGenLoraLoader(Node):
     """Model and a LoRA file -> the model with the LoRA."""
 
     @classmethod

@@ -7,11 +7,12 @@ from typing import Any
 from comfy_api.latest import io
 
 from .host import blocking, progress
+from .host.telling import Node
 from .inputs.batches import pick_audio, pick_items, pick_tokens
 from .sockets import CATEGORY, Tokens, TokensSocket
 
 
-class MusicGenPick(io.ComfyNode):
+class MusicGenPick(Node):
     """A batch -> some of its items."""
 
     @classmethod

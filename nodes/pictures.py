@@ -8,11 +8,12 @@ from comfy_api.latest import io
 
 from ..musicgen.plots.canvas import THEMES, Look
 from .host import previews
+from .host.telling import Node
 from .inputs.plots import PLOTS, read_plot
 from .sockets import CATEGORY, MelodyBatch, MelodySocket, Tokens, TokensSocket
 
 
-class MusicGenPlot(io.ComfyNode):
+class MusicGenPlot(Node):
     """Tokens, a melody or AUDIO -> a picture."""
 
     @classmethod

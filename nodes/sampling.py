@@ -18,6 +18,7 @@ from ..musicgen.generation.windows import frames_seconds
 from ..musicgen.images import codes_image
 from ..musicgen.lm.cpu_compiler import is_decided, why_not_compiled
 from .host import patchers, previews, progress
+from .host.telling import Node
 from .inputs.conditions import read_request
 from .inputs.parts import check_codec
 from .inputs.recipes import recipe_of
@@ -42,7 +43,7 @@ AUTO = "auto"
 DISCARD, KEEP = "stop the run", "keep the music so far"
 
 
-class MusicGenSampleTokens(io.ComfyNode):
+class MusicGenSampleTokens(Node):
     """Model and conditions -> tokens."""
 
     @classmethod

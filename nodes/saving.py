@@ -10,13 +10,14 @@ from torch import Tensor
 from ..musicgen.checkpoints.loading import Components
 from ..musicgen.checkpoints.saving import save_checkpoint
 from .host import folders, patchers, progress
+from .host.telling import Node
 from .inputs.parts import check_parts
 from .sockets import CATEGORY, CodecHandle, CodecSocket, ModelHandle, ModelSocket, TextEncoderHandle, TextEncoderSocket
 
 AS_LOADED = "as loaded"
 
 
-class MusicGenSaveCheckpoint(io.ComfyNode):
+class MusicGenSaveCheckpoint(Node):
     """Model, text encoder, codec -> one file."""
 
     @classmethod

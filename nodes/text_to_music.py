@@ -8,10 +8,11 @@ from comfy_api.latest import io
 
 from .host import folders
 from .host.expansion import GraphBuilder
+from .host.telling import Node
 from .sockets import CATEGORY, MAX_SECONDS, ModelHandle, ModelSocket, PlayerSocket
 
 
-class MusicGenTextToMusic(io.ComfyNode):
+class MusicGenTextToMusic(Node):
     """A model's name and a description -> AUDIO."""
 
     @classmethod

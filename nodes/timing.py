@@ -8,6 +8,7 @@ from comfy_api.latest import io
 
 from ..musicgen.evaluation.curves import picture_curves
 from .host import progress
+from .host.telling import Node
 from .inputs.lengths import SOURCES, describe_length, read_length
 from .inputs.sound import read_audio
 from .sockets import CATEGORY, MAX_HEARD_SECONDS
@@ -15,7 +16,7 @@ from .sockets import CATEGORY, MAX_HEARD_SECONDS
 FPS = 24.0
 
 
-class MusicGenDuration(io.ComfyNode):
+class MusicGenDuration(Node):
     """VIDEO, IMAGE batch, AUDIO or bars -> seconds."""
 
     @classmethod
@@ -98,7 +99,7 @@ class MusicGenDuration(io.ComfyNode):
         return io.NodeOutput(length.seconds, length.frames, length.fps)
 
 
-class MusicGenCurves(io.ComfyNode):
+class MusicGenCurves(Node):
     """AUDIO -> onsets and loudness for each picture of an animation."""
 
     @classmethod

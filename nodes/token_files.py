@@ -5,13 +5,14 @@ from __future__ import annotations
 from comfy_api.latest import io
 
 from .host import folders, metadata, progress
+from .host.telling import Node
 from .inputs.token_files import loaded_tokens, save_tokens
 from .sockets import CATEGORY, CodecHandle, CodecSocket, Tokens, TokensSocket
 
 NO_TOKENS = "no tokens in input or output/tokens"
 
 
-class MusicGenSaveTokens(io.ComfyNode):
+class MusicGenSaveTokens(Node):
     """Tokens -> a file of a few kB."""
 
     @classmethod
@@ -47,7 +48,7 @@ class MusicGenSaveTokens(io.ComfyNode):
         return io.NodeOutput()
 
 
-class MusicGenLoadTokens(io.ComfyNode):
+class MusicGenLoadTokens(Node):
     """A file -> tokens."""
 
     @classmethod

@@ -25,6 +25,12 @@ BENCHMARKS = [
         {"contender"},
         id="decode",
     ),
+    pytest.param(
+        "rendering",
+        ["--rows", "4", "--seconds", "0.2", "--stub-rows", "40", "--batch", "8"],
+        {"contender", "rows_per_second"},
+        id="rendering",
+    ),
     pytest.param("codec", ["--seconds", "1", "--alone", "--rounds", "1"], {"ratio", "of_gemm", "peak"}, id="codec"),
     pytest.param(
         "node_overhead",
@@ -33,6 +39,14 @@ BENCHMARKS = [
         id="node_overhead",
         marks=pytest.mark.host,
     ),
+    pytest.param(
+        "preview",
+        ["--model", "nano", "--seconds", "0.5", "--rounds", "1"],
+        {"what", "silent", "heard", "ratio"},
+        id="preview",
+        marks=pytest.mark.host,
+    ),
+    pytest.param("soak", ["--jobs", "3"], {"kind", "expected", "outcome", "jobs"}, id="soak", marks=pytest.mark.host),
 ]
 
 
@@ -63,3 +77,12 @@ def test_every_benchmark_says_what_it_measures_and_how_it_is_run():
         text = path.read_text(encoding="ascii")
         if "argparse" in text:
             assert f"python benchmarks/{path.name} " in text and "Theory. " in text, path.name
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked and limited on Linux alone")
+def test_faults_of_disk_network_and_memory_lose_damage_and_leave_nothing():
+    (row,) = run("faults", ["--seconds", "30"])["rows"]
+    assert [row[kind] for kind in ("lost", "damaged", "left", "ended")] == [0, 0, 0, 0]
+    assert all(
+        row["tried"][kind] for kind in ("kills of saves", "races", "downloads", "full disks", "limits of memory")
+    )

@@ -9,16 +9,20 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from .batches import MOST
 from .catalogue import Catalogue, read_catalogue
 from .jobs import Engine, Summary, run_job
+from .local import local_engine
 from .outputs import FILES, Output
 from .pieces import LEVELS
+from .renderer import Renderer
 from .report import ProgressLine, clock
-from .rows import DTYPES
+from .rows import DTYPES, read_rows
+from .servers import graph_pieces, read_graph, servers_engine
 from .shards import KINDS
 from .sounds import FORMATS
 
@@ -45,18 +49,34 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     work = parser.add_argument_group("work")
     work.add_argument("--batch", type=int, default=MOST, metavar="N", help=f"pieces in a batch at most ({MOST})")
     work.add_argument("--device", metavar="NAME", help="such as cuda:1 or cpu; a GPU by default where there is one")
+    cluster = parser.add_argument_group("cluster (needs Ray)")
+    cluster.add_argument(
+        "--ray", metavar="ADDRESS", help="auto for the running cluster, local for a new one, or HOST:PORT"
+    )
+    cluster.add_argument("--workers", type=int, metavar="N", help="one for each GPU by default, or for each core")
+    cluster.add_argument("--cpus", type=float, default=1, metavar="N", help="cores of a worker (1)")
+    cluster.add_argument("--gpus", type=float, metavar="N", help="GPUs of a worker (1 where there are any)")
+    servers = parser.add_argument_group("running ComfyUI servers")
+    servers.add_argument("--comfyui", nargs="+", metavar="URL", help="servers to spread the rows over")
+    servers.add_argument(
+        "--graph", type=Path, metavar="FILE", help="a graph with MusicGen Catalogue, in the API's format"
+    )
     args = parser.parse_args(arguments)
     if args.out is None and not args.check:
         parser.error("--out DIR is missing: the folder to render into (or --check to check only)")
     if args.batch < 1:
         parser.error(f"--batch is {args.batch}; allowed is at least 1")
+    if (args.comfyui is None) != (args.graph is None) or (args.comfyui and args.ray):
+        parser.error("--comfyui and --graph belong together, without --ray")
+    if args.workers is not None and (args.workers < 1 or args.ray is None):
+        parser.error(f"--workers is {args.workers}; allowed is at least 1, together with --ray")
     return args
 
 
 def load_catalogue(args: argparse.Namespace) -> Catalogue | None:
     """Read and check the catalogue, and write its faults; None if nothing should be rendered."""
     defaults: dict[str, Any] = {name: value for name in _DEFAULTS if (value := getattr(args, name)) is not None}
-    catalogue = read_catalogue(args.catalogue, defaults)
+    catalogue = read_catalogue(args.catalogue, defaults) if args.graph is None else _graph_catalogue(args, defaults)
     for fault in catalogue.faults:
         say(str(fault), sys.stderr)
     carried = sorted({name for piece in catalogue.pieces for name in piece.columns})
@@ -69,12 +89,24 @@ def load_catalogue(args: argparse.Namespace) -> Catalogue | None:
     return catalogue
 
 
+def _graph_catalogue(args: argparse.Namespace, defaults: dict[str, Any]) -> Catalogue:
+    """The catalogue for a graph, which has the model and everything else that is no column of its node."""
+    rows, faults = read_rows(args.catalogue, {"duration": 10.0, **defaults}, required=())
+    pieces, more = graph_pieces([row for row in rows if not row.bad], read_graph(args.graph))
+    return Catalogue(args.catalogue, tuple(pieces), tuple(faults + more))
+
+
 def make_engine(args: argparse.Namespace, output: Output) -> Engine:
     """Return the engine that the command line asks for."""
-    from .local import local_engine
-    from .renderer import Renderer
+    if args.ray is not None:
+        from .cluster import Workers, ray_engine
 
-    return local_engine(output, most=args.batch, make_renderer=lambda: Renderer(args.device))
+        workers = Workers(args.workers, args.cpus, args.gpus)
+        make = partial(Renderer, args.device)
+        return ray_engine(output, address=args.ray, workers=workers, most=args.batch, make_renderer=make)
+    if args.comfyui is not None:
+        return servers_engine(output.folder, read_graph(args.graph), args.comfyui)
+    return local_engine(output, most=args.batch, make_renderer=partial(Renderer, args.device))
 
 
 def say(text: str, stream: Any = None) -> None:

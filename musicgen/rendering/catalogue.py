@@ -153,11 +153,9 @@ class _Checker:
         if "prompt" in recordings:
             sources["prompt_frames"] = _frames(recordings["prompt"], found["model"].config)
         name = values.get("id") or _id_of(row, sources)
-        count = values.get("seeds", 1)
-        for number in range(count):
-            seed = values.get("seed", 0) + number
+        for piece, seed in row.pieces(name):
             yield Piece(
-                id=name if count == 1 else f"{name}-{seed}",
+                id=piece,
                 line=row.line,
                 model=found["model"].path,
                 dtype=values.get("dtype", "auto"),

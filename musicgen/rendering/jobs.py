@@ -118,8 +118,7 @@ def run_job(
         manifest.append(columns)
         on_plan(summary, len(missing))
         _work(missing, engine, manifest, summary, on_progress)
-    if summary.redone:
-        with Manifest(folder) as manifest:
+        if missing:
             _remove_strays(folder, manifest.entries())
     return summary
 

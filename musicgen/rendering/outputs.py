@@ -7,6 +7,7 @@ import os
 import platform
 import secrets
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from .sounds import encode_sound
 FILES = "files"
 OUTPUTS = (FILES, *shards.KINDS)
 AUDIO = "audio"
+_WRITERS = 8
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Output:
         Raises:
             OSError: the disk is full, or gone.
         """
-        lines = [_failed(result) for result in results if isinstance(result, Failure)]
+        lines = [failed_line(result) for result in results if isinstance(result, Failure)]
         sounds = [result for result in results if isinstance(result, Sound)]
         coded = [encode_sound(sound.audio, sound.sample_rate, sound.piece.format) for sound in sounds]
         if self.kind != FILES and sounds:
@@ -52,10 +54,13 @@ class Output:
             names = [name] * len(sounds)
         else:
             names = [file_name(sound.piece) for sound in sounds]
-            for name, sound, data in zip(names, sounds, coded, strict=True):
-                if self.tokens:
-                    self._write(f"{name.rpartition('.')[0]}.npy", shards.npy(sound.codes))
-                self._write(name, data)
+            files = dict(zip(names, coded, strict=True))
+            if self.tokens:
+                npy = (f"{name.rpartition('.')[0]}.npy" for name in names)
+                files |= {name: shards.npy(sound.codes) for name, sound in zip(npy, sounds, strict=True)}
+            # A disk brings several files to rest in the time of one.
+            with ThreadPoolExecutor(_WRITERS) as executor:
+                list(executor.map(self._write, files.keys(), files.values()))
         return lines + [_finished(sound, name, data) for sound, name, data in zip(sounds, names, coded, strict=True)]
 
     def _write(self, name: str, data: bytes) -> None:
@@ -97,5 +102,6 @@ def _finished(sound: Sound, name: str, data: bytes) -> dict[str, Any]:
     }
 
 
-def _failed(failure: Failure) -> dict[str, Any]:
+def failed_line(failure: Failure) -> dict[str, Any]:
+    """Return the manifest's line of a piece that was given up."""
     return {**_head(failure.piece, "failed"), "error": failure.error, "worker": worker_name()}

@@ -22,7 +22,7 @@ class Piece:
     Args:
         id: its name in the output, without a suffix.
         line: the line of its row in the catalogue.
-        model: path of the model.
+        model: path of the model; empty where a ComfyUI graph has it.
         dtype: number format of the language model, one of `DTYPES`.
         description: the text; empty for none.
         negative: the text to guide away from; empty for none.
@@ -62,6 +62,8 @@ class Piece:
         """Return everything that decides the sound, in numbers and texts; paths are replaced by digests of files."""
         numbers = {name: value for name, value in vars(self.params).items() if value is not None}
         texts = {"description": self.description, "negative": self.negative}
+        if not self.model:  # a graph has the model and all other numbers
+            return {**texts, "duration": self.seconds, "seed": self.params.seed, **self.sources}
         return {
             **{name: text for name, text in texts.items() if text},
             **numbers,

@@ -11,7 +11,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,11 @@ class Row:
     values: Mapping[str, Any]
     columns: Mapping[str, Any] = field(default_factory=dict)
     bad: bool = False
+
+    def pieces(self, name: str) -> list[tuple[str, int]]:
+        """Return the name and the seed of each piece of this row, whose own name is given."""
+        seed, count = self.values.get("seed", 0), self.values.get("seeds", 1)
+        return [(name if count == 1 else f"{name}-{seed + number}", seed + number) for number in range(count)]
 
 
 class _RefusedError(ValueError):
@@ -166,12 +171,15 @@ COLUMNS: dict[str, Callable[[Any], Any]] = {
 """Every column that rendering knows, and the function that reads its value."""
 
 
-def read_rows(path: str | Path, defaults: Mapping[str, Any] | None = None) -> tuple[list[Row], list[Fault]]:
+def read_rows(
+    path: str | Path, defaults: Mapping[str, Any] | None = None, required: Sequence[str] = ("model", "duration")
+) -> tuple[list[Row], list[Fault]]:
     """Read a catalogue file, JSONL (`.jsonl`, `.ndjson`, `.json`) or CSV (`.csv`), and list every fault in it.
 
     Args:
         path: the file, in UTF-8.
         defaults: values for columns that a row leaves out or empty.
+        required: columns that every row needs.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -198,7 +206,7 @@ def read_rows(path: str | Path, defaults: Mapping[str, Any] | None = None) -> tu
         if isinstance(cells, Fault):
             faults.append(cells)
             continue
-        row, wrong = _row(line, cells, given)
+        row, wrong = _row(line, cells, given, required)
         faults += wrong
         rows.append(row)
     return rows, faults
@@ -237,7 +245,9 @@ def _csv(text: str) -> Iterator[tuple[int, dict[str, Any] | Fault]]:
         yield first, dict(zip(names, cells, strict=True))
 
 
-def _row(line: int, cells: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[Row, list[Fault]]:
+def _row(
+    line: int, cells: Mapping[str, Any], defaults: Mapping[str, Any], required: Sequence[str]
+) -> tuple[Row, list[Fault]]:
     values, columns, faults = dict(defaults), {}, []
     for name, value in cells.items():
         if name not in COLUMNS:
@@ -247,7 +257,39 @@ def _row(line: int, cells: Mapping[str, Any], defaults: Mapping[str, Any]) -> tu
                 values[name] = COLUMNS[name](value)
             except _RefusedError as error:
                 faults.append(Fault(line, name, value, str(error)))
-    for name in ("model", "duration"):
+    for name in required:
         if name not in values and not any(fault.column == name for fault in faults):
             faults.append(Fault(line, name, None, "a value in this column, or one for all rows as a default"))
     return Row(line, values, columns, bad=bool(faults)), faults
+
+
+def read_pieces(path: Path, duration: float) -> list[tuple[str, str, float, int, str, str]]:
+    """Return the pieces of a catalogue that a graph renders: description, negative, duration, seed, name, columns.
+
+    A name is the catalogue's and the piece's id, with a slash between them; the columns are those that rendering does
+    not know, as JSON.
+
+    Args:
+        path: the catalogue.
+        duration: seconds of the pieces whose row has no duration.
+
+    Raises:
+        ValueError: rows are bad; the message lists every fault. Or the catalogue has no rows.
+    """
+    rows, faults = read_rows(path, {"duration": duration}, required=())
+    if faults:
+        raise ValueError(f"{path.name} has {len(faults)} faults: {' '.join(map(str, faults))}")
+    if not rows:
+        raise ValueError(f"{path.name} has no rows; allowed is at least one row, such as one with a description.")
+    return [
+        (
+            row.values.get("description", ""),
+            row.values.get("negative", ""),
+            row.values["duration"],
+            seed,
+            f"{path.stem}/{name}",
+            json.dumps(dict(row.columns), ensure_ascii=False),
+        )
+        for row in rows
+        for name, seed in row.pieces(row.values.get("id") or f"row-{row.line}")
+    ]

@@ -28,12 +28,13 @@ from .progress import check_interrupt, show
 FOLDER = "musicgen"
 LORA_FOLDER = "loras"
 TOKEN_FOLDER = "tokens"
+CATALOGUE_SUFFIXES = (".csv", ".jsonl", ".ndjson")
 BUNDLED = "bundled"
 DEFAULT_MODEL = "bundled/musicgen-nano"
 
 _BUNDLED_DIRECTORY = Path(__file__).resolve().parent.parent.parent / "models"
 _CONFIG = "config.json"
-_NAMED = 10
+_NAMED, _SHOWN = 10, 80
 _PEFT_FILE, _PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _EXTENSIONS = {".safetensors", ".bin", ".json"}
 
@@ -96,6 +97,11 @@ def search_folders() -> list[Path]:
     """The folders to search for the parts that a model needs and does not hold: T5, EnCodec, MERT."""
     kinds = (FOLDER, "text_encoders", "audio_encoders")
     return [Path(path) for kind in kinds for path in folder_paths.get_folder_paths(kind)]
+
+
+def audio_encoder_folders() -> list[str]:
+    """The folders of models that listen: CLAP, MERT, VGGish."""
+    return list(folder_paths.get_folder_paths("audio_encoders"))
 
 
 def model_fingerprint(name: str) -> str:
@@ -248,6 +254,32 @@ def tokens_fingerprint(name: str) -> str:
     return _file_fingerprint(path, [path], [])
 
 
+def catalogues() -> dict[str, Path]:
+    """Every catalogue in the input folder: its name with forward slashes, and its file."""
+    root = Path(folder_paths.get_input_directory())
+    found = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in CATALOGUE_SUFFIXES and path.is_file())
+    return {path.relative_to(root).as_posix(): path for path in found}
+
+
+def resolve_catalogue(name: str | None) -> Path:
+    """A name from a workflow -> the file in the input folder."""
+    known = catalogues()
+    clean = str(name).replace("\\", "/")
+    if clean not in known:
+        first = ", ".join(list(known)[:_NAMED]) or "none"
+        raise ValueError(
+            f"catalogue is {name!r}, which does not exist; allowed are {first}. Put a JSONL or CSV file with one row "
+            "for each piece into ComfyUI's input folder to add one."
+        )
+    return known[clean]
+
+
+def catalogue_fingerprint(name: str) -> str:
+    """Changes when the catalogue does."""
+    path = resolve_catalogue(name)
+    return _file_fingerprint(path, [path], [])
+
+
 def new_tokens(prefix: str) -> Numbered:
     """The numbered name for saved tokens."""
     return _numbered(prefix, codes_file.SUFFIX)
@@ -265,5 +297,11 @@ def _numbered(prefix: str, suffix: str) -> Numbered:
     root = folder_paths.get_output_directory()
     if not folder_paths.is_within_directory(root, os.path.join(root, os.path.dirname(prefix))):
         raise ValueError(f"filename_prefix is {prefix!r}; allowed are places inside of ComfyUI's output folder.")
-    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, root)
+    try:
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, root)
+    except OSError as error:
+        raise ValueError(
+            f"filename_prefix is {prefix[:_SHOWN]!r}, whose folder cannot be made in {root} "
+            f"({error.strerror or error}); choose another name, or free the place."
+        ) from error
     return Numbered(Path(folder), f"{name}_", f"_{suffix}", counter)

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import comfy.cli_args
 import comfy.model_management as mm
 import comfy.model_patcher
 import comfy.ops
@@ -22,6 +23,7 @@ from .progress import logger, say
 
 GRAPHS_VARIABLE = "MUSICGEN_CUDA_GRAPHS"
 AUTO, INT8 = "auto", "int8"
+_FLAGS = {"fp32_unet": torch.float32, "bf16_unet": torch.bfloat16, "fp16_unet": torch.float16}
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -35,6 +37,9 @@ def lm_dtype(choice: str, node_id: str | None = None) -> torch.dtype | None:
         return torch.int8
     elif choice != AUTO:
         return DTYPES[choice]
+    for flag, dtype in _FLAGS.items():
+        if getattr(comfy.cli_args.args, flag, False) and not (on_cpu and dtype == torch.float32):
+            return dtype
     if on_cpu:
         return None
     if mm.should_use_bf16(device):

@@ -11,7 +11,7 @@ from typing import Any
 
 import folder_paths
 import torch
-from comfy_api.latest import ui
+from comfy_api.latest import io, ui
 from comfy_execution.progress import get_progress_state
 from comfy_execution.utils import get_executing_context
 from torch import Tensor
@@ -28,24 +28,34 @@ INTERVAL = 1.5
 GAP = 0.5
 """Seconds of silence between the items of a batch in a player."""
 
+_TEMPORARY = "ComfyUI_temp_musicgen_"
 _PROBE_AFTER, _PROBE_FRAMES = 0.75, 10
 _GROWTH = 0.2
 _KEPT_FILES = 3
 
 
-def pictures(images: Tensor, node: Any) -> Any:
+def pictures(images: Tensor, node: Any) -> dict[str, Any]:
     """Show images [B, H, W, 3] on a node."""
-    return ui.PreviewImage(images, cls=node)
+    name = f"{_TEMPORARY}{secrets.token_hex(4)}"  # core's own preview draws its name from the global generator
+    files = ui.ImageSaveHelper.save_images(
+        images, filename_prefix=name, folder_type=io.FolderType.temp, cls=node, compress_level=1
+    )
+    return {"images": files, "animated": (False,)}
 
 
 def player(audio: dict[str, Any], node: Any) -> dict[str, Any]:
     """Play AUDIO on a node: the items of a batch one after another, and then each as a file of its own."""
     waveform, rate = audio["waveform"], audio["sample_rate"]
-    files = list(ui.PreviewAudio(audio, cls=node).values)
+    files = _audio_files(waveform, rate, node)
     if len(waveform) > 1:
-        row = {"waveform": in_a_row(waveform, rate)[None], "sample_rate": rate}
-        files = [*ui.PreviewAudio(row, cls=node).values, *files]
+        files = [*_audio_files(in_a_row(waveform, rate)[None], rate, node), *files]
     return {"audio": files}
+
+
+def _audio_files(waveform: Tensor, sample_rate: int, node: Any) -> list[Any]:
+    """Write each item as a temporary file, with the workflow in it."""
+    audio, name = {"waveform": waveform, "sample_rate": sample_rate}, f"{_TEMPORARY}{secrets.token_hex(4)}"
+    return list(ui.AudioSaveHelper.save_audio(audio, name, io.FolderType.temp, node, "flac"))
 
 
 def in_a_row(waveform: Tensor, sample_rate: int) -> Tensor:

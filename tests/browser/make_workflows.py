@@ -27,7 +27,7 @@ from .frontend import Frontend, open_frontend, read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / "workflows"
-NAMES = ("text_to_music", "melody_to_music", "continue_music", "codebook_patterns")
+NAMES = ("text_to_music", "melody_to_music", "continue_music", "codebook_patterns", "catalogue")
 PICTURE = ROOT / "docs" / "graph.png"
 PICTURE_OF = "melody_to_music"
 
@@ -36,6 +36,7 @@ PICTURE_OF = "melody_to_music"
 LAYOUT = {
     "MusicGenLoader": ((0, 0), (330, 122)),
     "LoadAudio": ((0, 220), (330, 136)),
+    "MusicGenCatalogue": ((0, 180), (330, 240)),
     "MarkdownNote": ((0, 460), (330, 170)),
     "MusicGenTextEncode": ((370, 0), (300, 160)),
     "MusicGenMelodyChroma": ((370, 260), (300, 46)),
@@ -51,6 +52,7 @@ TITLES = {
     "melody_to_music": "Melody to Music",
     "continue_music": "Continue a Recording",
     "codebook_patterns": "Codebook Patterns",
+    "catalogue": "Catalogue",
 }
 WORDS = {
     "text_to_music": "**Text to music.** Describe the music in *MusicGen Text Encode* and press Run; the sound appears "
@@ -63,6 +65,9 @@ WORDS = {
     "the pictures on them show the codes. The model was trained on *delay* and does not know the others, as you can "
     "hear; *flatten* takes four times as many steps. The pack's *docs/patterns.md* measures models that "
     "were trained on each pattern.",
+    "catalogue": "**A piece for each row of a catalogue.** Put a CSV or JSONL file with a header such as "
+    "*id,description,duration,seed* into ComfyUI's input folder, choose it in *MusicGen Catalogue* and press Run: the "
+    "graph runs once for each row. `python -m musicgen.rendering` spreads the rows of this graph over several servers.",
 }
 NOTE = """{words}
 
@@ -128,7 +133,7 @@ def write_pictures(frontend: Frontend, name: str, output: Path) -> None:
     frontend.run()
     if name == PICTURE_OF:
         frontend.picture(PICTURE, 24)
-    files = sorted(output.glob(f"{name}*"))
+    files = sorted(output.glob(f"{name}*")) or sorted((output.parent / name).iterdir())
     labels = [re.sub(r"_\d+_?$", "", file.stem.removeprefix(f"{name}_")) for file in files]
     sounds = list(zip(labels if len(files) > 1 else [""], files, strict=True))
     write_card(sounds, TITLES[name], WORKFLOWS / f"{name}.jpg")

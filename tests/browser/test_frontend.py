@@ -87,7 +87,7 @@ def test_run_ends_in_a_sound_that_plays_and_brings_its_workflow_along(frontend, 
     assert frontend.complaints == []
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "catalogue"])  # it has no seed of its own
 def test_workflow_works_in_nodes_2_too(frontend, name):
     graph = workflow(name)
     sampler = next(node for node in graph["nodes"] if node["type"] == "MusicGenSampleTokens")

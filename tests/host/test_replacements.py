@@ -72,13 +72,13 @@ def test_one_step_takes_a_loaded_model_and_continues_a_recording(host):
 
 def test_one_step_refuses_a_name_that_no_model_has(host):
     with pytest.raises(ComfyError, match="'no such model', which does not exist; allowed are bundled/musicgen-nano"):
-        host.server.queue(one_step(model_name="no such model"))
+        host.server.queue(host.for_this_version(one_step(model_name="no such model")))
 
 
 @pytest.mark.parametrize("name", ["musicgen-large", "large", "facebook/musicgen-large"])
 def test_a_release_that_is_not_here_is_never_fetched_but_named(host, name):
     with pytest.raises(ComfyError, match=r"not here yet; choose 'download facebook/musicgen-large"):
-        host.server.queue(one_step(model_name=name))
+        host.server.queue(host.for_this_version(one_step(model_name=name)))
 
 
 def test_every_replacement_names_inputs_and_outputs_that_the_new_node_has(host):

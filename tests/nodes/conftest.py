@@ -12,6 +12,7 @@ import importlib.util
 import os
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -66,9 +67,12 @@ def pack(comfy: SimpleNamespace, models_folder: Path, tmp_path_factory: pytest.T
     spec = importlib.util.spec_from_file_location(PACK, ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
     module = importlib.util.module_from_spec(spec)
     sys.modules[PACK] = module
+    known, began = set(sys.modules), time.thread_time()
     spec.loader.exec_module(module)
     module.extension = asyncio.run(module.comfy_entrypoint())
     asyncio.run(module.extension.on_load())
+    asyncio.run(module.extension.get_node_list())
+    module.import_seconds, module.imported = time.thread_time() - began, set(sys.modules) - known
     return module
 
 

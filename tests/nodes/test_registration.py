@@ -25,6 +25,8 @@ IDS = [
     "MusicGenLoadTokens",
     "MusicGenSaveCheckpoint",
     "MusicGenTextToMusic",
+    "MusicGenCatalogue",
+    "MusicGenMeasure",
 ]
 
 

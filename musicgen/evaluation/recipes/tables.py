@@ -73,9 +73,24 @@ def make_table(recipe: Recipe, folder: Path, ears: Ears, options: Options) -> Ta
         if model is not None:
             make_pieces(recipe, row, model, sounds, options)
         own = ears if model is None or ears.model is not None else ears.with_model(model)
-        chosen = replace(options, measures=recipe.measures, pattern=row.params.pattern)
-        rows[row.name] = evaluate(recipe.reference, sounds, own, chosen)
+        rows[row.name] = _measured(recipe, sounds, own, replace(options, pattern=row.params.pattern))
     return Table(recipe, rows)
+
+
+def _measured(recipe: Recipe, sounds: Path, ears: Ears, options: Options) -> Report:
+    """Measure a row: chroma against the melodies where there are any, all else against the reference."""
+    apart = [name for name in recipe.measures if name == "chroma" and recipe.melodies is not None]
+    rest = [name for name in recipe.measures if name not in apart]
+    reports = []
+    if rest:
+        reports.append(evaluate(recipe.reference, sounds, ears, replace(options, measures=rest)))
+    if apart:
+        reports.append(evaluate(recipe.melodies, sounds, ears, replace(options, measures=apart)))
+    first = reports[0]
+    figures = [figure for report in reports for figure in report.figures]
+    files = {name: {key: v for each in reports for key, v in each.files[name].items()} for name in first.files}
+    bad = list(dict.fromkeys(line for each in reports for line in each.bad))
+    return Report(figures, files, bad, first.notes, first.counts)
 
 
 def make_pieces(recipe: Recipe, row: Row, model: MusicGen, folder: Path, options: Options) -> None:
@@ -92,7 +107,7 @@ def make_pieces(recipe: Recipe, row: Row, model: MusicGen, folder: Path, options
     write_file(path, lambda file: file.write(about.encode()))
     many = len(recipe.seeds) > 1
     pieces = [
-        (folder / f"{name}{f'-{seed}' if many else ''}.wav", name, text, 1000 * seed + number)
+        ((folder / f"seed-{seed}" if many else folder) / f"{name}.wav", name, text, 1000 * seed + number)
         for seed in recipe.seeds
         for number, (name, text) in enumerate(recipe.captions)
     ]
@@ -105,6 +120,7 @@ def make_pieces(recipe: Recipe, row: Row, model: MusicGen, folder: Path, options
         rate = RELEASED_CHROMA.sample_rate
         codes = model.generate([text for _, _, text, _ in group], params, melody=heard, melody_sample_rate=rate)
         for (target, _, text, _), item in zip(group, codes, strict=True):
+            target.parent.mkdir(exist_ok=True)
             write_file(target.with_suffix(".txt"), partial(_write, text=text))
             write_sound(target, model.decode(item[None])[0], model.sample_rate)
             done += 1
