@@ -26,6 +26,12 @@ BENCHMARKS = [
         id="decode",
     ),
     pytest.param(
+        "evaluation",
+        ["--clips", "1", "--files", "20"],
+        {"alone", "whole", "overhead", "megabytes"},
+        id="evaluation",
+    ),
+    pytest.param(
         "rendering",
         ["--rows", "4", "--seconds", "0.2", "--stub-rows", "40", "--batch", "8"],
         {"contender", "rows_per_second"},

@@ -27,7 +27,14 @@ from .frontend import Frontend, open_frontend, read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / "workflows"
-NAMES = ("text_to_music", "melody_to_music", "continue_music", "codebook_patterns", "catalogue")
+NAMES = (
+    "text_to_music",
+    "melody_to_music",
+    "continue_music",
+    "codebook_patterns",
+    "catalogue",
+    "guidance_measured",
+)
 PICTURE = ROOT / "docs" / "graph.png"
 PICTURE_OF = "melody_to_music"
 
@@ -45,6 +52,8 @@ LAYOUT = {
     "MusicGenEnCodecDecode": ((1050, 0), (270, 110)),
     "SaveAudioAdvanced": ((1360, 0), (290, 140)),
     "PreviewImage": ((1050, 260), (600, 300)),
+    "MusicGenMeasure": ((1050, 270), (270, 420)),
+    "PreviewAny": ((1360, 270), (440, 260)),
 }
 ROW = 800
 TITLES = {
@@ -52,6 +61,7 @@ TITLES = {
     "melody_to_music": "Melody to Music",
     "continue_music": "Continue a Recording",
     "codebook_patterns": "Codebook Patterns",
+    "guidance_measured": "Guidance, Measured",
     "catalogue": "Catalogue",
 }
 WORDS = {
@@ -65,6 +75,9 @@ WORDS = {
     "the pictures on them show the codes. The model was trained on *delay* and does not know the others, as you can "
     "hear; *flatten* takes four times as many steps. The pack's *docs/patterns.md* measures models that "
     "were trained on each pattern.",
+    "guidance_measured": "**Three values of guidance, measured.** The samplers differ in *cfg_coef* alone. Choose a "
+    "recording in *Load Audio*; *MusicGen Measure* gives the distance of each batch and of each piece to it, and draws "
+    "their embeddings. Connect its *ranking* to *marked* of *MusicGen Pick* to sort the pieces.",
     "catalogue": "**A piece for each row of a catalogue.** Put a CSV or JSONL file with a header such as "
     "*id,description,duration,seed* into ComfyUI's input folder, choose it in *MusicGen Catalogue* and press Run: the "
     "graph runs once for each row. `python -m musicgen.rendering` spreads the rows of this graph over several servers.",
