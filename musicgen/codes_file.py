@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .writing import Numbered, write_file
+from .writing import Numbered, UnwritableError, write_file
 
 KEY = "musicgen_tokens"
 SUFFIX = ".safetensors"
@@ -49,6 +49,8 @@ def write_codes(
     try:
         (target.folder if isinstance(target, Numbered) else target.parent).mkdir(parents=True, exist_ok=True)
         return write_file(target, lambda file: file.write(data))
+    except UnwritableError as error:
+        raise ValueError(str(error)) from error
     except OSError as error:
         place = target.path(target.first) if isinstance(target, Numbered) else target
         raise ValueError(

@@ -12,6 +12,7 @@ import logging
 import os
 import platform
 import secrets
+import shutil
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +20,8 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import Any, BinaryIO
+
+from .units import size_text
 
 fcntl: Any
 try:
@@ -31,7 +34,16 @@ logger = logging.getLogger("musicgen")
 _PREFIX, _SUFFIX = ".musicgen-", ".part"
 _FORGOTTEN = 24 * 3600.0
 """Seconds without a new byte after which a file is left behind, where its writer cannot be asked."""
+_FULL, _FORBIDDEN = (errno.ENOSPC, errno.EDQUOT), (errno.EACCES, errno.EPERM, errno.EROFS)
+_LONGEST_NAME, _SHOWN = 255, 60
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL)
+
+
+class UnwritableError(OSError):
+    """A file that cannot be written; the text is a sentence that says why, and what would help."""
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 @dataclass(frozen=True)
@@ -59,18 +71,29 @@ class Numbered:
         return self.folder / f"{self.before}{number:05}{self.after}"
 
 
-def write_file(target: Path | Numbered, write: Callable[[BinaryIO], object]) -> Path:
+def write_file(target: Path | Numbered, write: Callable[[BinaryIO], object], size: int | None = None) -> Path:
     """Write a file as a whole or not at all, and return its path.
 
     Args:
         target: a path, whose file is replaced, or a numbered name, whose first free number is taken: no two writers
             get the same one, on however many machines they are.
         write: called with the open file; an exception that it raises cancels, and leaves nothing behind.
+        size: bytes that it will write, for the message where the disk is full; None if that is not known.
 
     Raises:
-        OSError: the file cannot be written.
+        UnwritableError: the file cannot be written; an OSError whose text is a sentence.
     """
-    folder = target.folder if isinstance(target, Numbered) else target.parent
+    path = target.path(target.first) if isinstance(target, Numbered) else target
+    try:
+        _check_name(path)
+        return _write(target, path.parent, write)
+    except UnwritableError:
+        raise
+    except OSError as error:
+        raise UnwritableError(error.errno, _why(error, path, size)) from error
+
+
+def _write(target: Path | Numbered, folder: Path, write: Callable[[BinaryIO], object]) -> Path:
     remove_leftovers(folder)
     temporary, file = _create(folder)
     try:
@@ -86,6 +109,42 @@ def write_file(target: Path | Numbered, write: Callable[[BinaryIO], object]) -> 
         raise
     _sync_folder(folder)
     return path
+
+
+def _check_name(path: Path) -> None:
+    """Refuse a name that the disk does not hold, before anything is written."""
+    try:
+        limit = os.pathconf(path.parent, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):
+        limit = _LONGEST_NAME
+    size = len(os.fsencode(path.name))
+    if size > limit:
+        raise UnwritableError(
+            errno.ENAMETOOLONG,
+            f"the file's name {path.name[:_SHOWN]!r}... has {size} bytes; allowed are {limit}, so choose a "
+            "shorter name.",
+        )
+
+
+def _why(error: OSError, path: Path, size: int | None) -> str:
+    """The sentence for an error of the system."""
+    folder, needs = path.parent, "" if size is None else f" and {size_text(size)} are needed"
+    if error.errno in _FULL:
+        try:
+            free = f"{size_text(shutil.disk_usage(folder).free)} are free"
+        except OSError:
+            free = "no room is left"
+        return (
+            f"{path} could not be written: on the disk of {folder} {free}{needs}; make room or choose another folder."
+        )
+    if error.errno == errno.EFBIG:
+        needs = "" if size is None else f" of {size_text(size)}"
+        return f"{path} could not be written: the disk or a limit allows no file{needs}; choose another folder."
+    if error.errno in (errno.ENOENT, errno.ENOTDIR):
+        return f"{path} could not be written: the folder {folder} does not exist; make it or choose another one."
+    if error.errno in _FORBIDDEN:
+        return f"{path} could not be written: there is no right to write into {folder}; choose another folder."
+    return f"{path} could not be written ({error.strerror or error}); choose another folder."
 
 
 def remove_leftovers(folder: Path) -> None:

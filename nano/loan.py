@@ -67,7 +67,7 @@ def large(seconds_a_step: dict[str, float], minutes: float, plan: recipes.Plan) 
         begins = max(2, min(plan.codec_recipe.autoencoder_steps, steps["codec"] // 10))
         changed["codec_recipe"] = replace(plan.codec_recipe, steps=steps["codec"], autoencoder_steps=begins)
     if "decoder" in steps:
-        changed["decoder_recipe"] = replace(plan.decoder_recipe, steps=steps["decoder"])
+        changed["decoder_recipe"] = replace(plan.decoder_recipe, steps=steps["decoder"], stop=None)
     return replace(plan, **changed)
 
 

@@ -99,7 +99,7 @@ NANO = Plan(
     judge_every=500,
     codec=NANO_CODEC,
     codec_recipe=CodecRecipe(steps=7500, learning_rate=3e-3),
-    decoder_recipe=DecoderRecipe(),
+    decoder_recipe=DecoderRecipe(stop=2383),
     codec_songs=3000,
     codec_begins=Path(__file__).parents[1] / "models" / "musicgen-nano",
     text=_TEXT,
@@ -113,16 +113,38 @@ NANO = Plan(
             # Long clips, and every pattern: windows of long pieces, and the sampler's choice, are like them.
             LMRecipe(
                 steps=5600,
+                stop=3500,
                 phases=((0.4, 200, 9), (0.7, 350, 5), (1.0, 500, 4)),
                 text_first=(0, 0),
                 patterns=_ALL_PATTERNS,
                 learning_rate=2e-3,
                 seed=2,
             ),
+            LMRecipe(
+                steps=5000,
+                stop=1381,
+                phases=((0.3, 350, 5), (1.0, 500, 4)),
+                text_first=(0, 0),
+                patterns=_ALL_PATTERNS,
+                learning_rate=2e-3,
+                decay=0.5,
+                first_weights=(1.6, 1.1, 0.7, 0.6),
+                seed=4,
+            ),
+            LMRecipe(
+                steps=2200,
+                phases=((1.0, 500, 4),),
+                text_first=(0, 0),
+                patterns=_ALL_PATTERNS,
+                learning_rate=1.8e-3,
+                decay=0.8,
+                first_weights=(1.5, 1.1, 0.75, 0.65),
+                seed=5,
+            ),
         ),
         "melody": (
             LMRecipe(
-                steps=3600, phases=_PHASES, text_first=(0, 0), drop_melody=0.1, drop_all=0.1, learning_rate=2e-3, seed=3
+                steps=3200, phases=_PHASES, text_first=(0, 0), drop_melody=0.1, drop_all=0.1, learning_rate=2e-3, seed=3
             ),
         ),
     },

@@ -26,6 +26,12 @@ BENCHMARKS = [
         id="decode",
     ),
     pytest.param(
+        "evaluation",
+        ["--clips", "1", "--files", "20"],
+        {"alone", "whole", "overhead", "megabytes"},
+        id="evaluation",
+    ),
+    pytest.param(
         "rendering",
         ["--rows", "4", "--seconds", "0.2", "--stub-rows", "40", "--batch", "8"],
         {"contender", "rows_per_second"},
@@ -77,3 +83,12 @@ def test_every_benchmark_says_what_it_measures_and_how_it_is_run():
         text = path.read_text(encoding="ascii")
         if "argparse" in text:
             assert f"python benchmarks/{path.name} " in text and "Theory. " in text, path.name
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are forked and limited on Linux alone")
+def test_faults_of_disk_network_and_memory_lose_damage_and_leave_nothing():
+    (row,) = run("faults", ["--seconds", "30"])["rows"]
+    assert [row[kind] for kind in ("lost", "damaged", "left", "ended")] == [0, 0, 0, 0]
+    assert all(
+        row["tried"][kind] for kind in ("kills of saves", "races", "downloads", "full disks", "limits of memory")
+    )

@@ -84,7 +84,7 @@ def refusals() -> dict[str, str | None]:
     programs = {}
     for _, line in COMMANDS:
         words = words_of(line)
-        if words[:2] == ["python", "-m"] and words[2].startswith(("nano", "musicgen.rendering")):
+        if words[:2] == ["python", "-m"] and words[2].startswith(("nano", "musicgen.rendering", "musicgen.evaluation")):
             programs[line] = words[2:]
         elif words[0] == "python" and words[1].startswith("benchmarks/"):
             programs[line] = words[1:]

@@ -19,6 +19,7 @@ from ..conditioning.text import TextEncoder
 from ..conditioning.tokenizer import load_tokenizer, restore_tokenizer
 from ..config import ModelConfig
 from ..environment import imported, require_packages, torch_defaults, versions
+from ..free_memory import told_shortage
 from ..lm.cpu_linear import matrices, quick_operations, reads_float16, reads_int8
 from ..lm.language_model import LMModel
 from .checkpoint import Checkpoint, MertFiles, Part
@@ -46,6 +47,7 @@ class Components:
     style: StyleConditioner | None = None
 
 
+@told_shortage("a model was loaded")
 @torch_defaults()
 def load_components(
     path: str | Path,
@@ -110,6 +112,7 @@ def load_components(
     return built
 
 
+@told_shortage("MERT was loaded")
 @torch_defaults()
 def load_mert(files: MertFiles, device: torch.device | str) -> Mert:
     """Load the MERT that a style model hears through, in float32. Raises ValueError on damaged files."""

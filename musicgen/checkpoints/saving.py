@@ -14,6 +14,7 @@ from ..conditioning.style import StyleConditioner
 from ..conditioning.text import TextEncoder
 from ..conditioning.tokenizer import tokenizer_text
 from ..config import ModelConfig
+from ..free_memory import told_shortage
 from ..lm.language_model import LMModel
 from ..writing import Numbered
 from .layouts import single_file
@@ -49,6 +50,7 @@ class ModelParts(Protocol):
         ...
 
 
+@told_shortage("a model was saved")
 def save_checkpoint(
     model: ModelParts,
     path: str | Path | Numbered,
@@ -87,8 +89,4 @@ def save_checkpoint(
     try:
         return single_file.write(target, model.config, tokenizer_text(model.text_encoder.tokenizer), tensors, on_bytes)
     except OSError as error:
-        size = sum(entry.nbytes for entry in tensors) / 1e9
-        raise ValueError(
-            f"{path} could not be written ({error.strerror or error}); it takes {size:.1f} GB in a folder "
-            "that can be written to."
-        ) from error
+        raise ValueError(str(error)) from error

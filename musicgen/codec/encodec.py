@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..audio import check_audio, convert_channels, downmix, resample
 from ..config import CodecConfig
 from ..environment import imported, torch_defaults
+from ..free_memory import told_shortage
 from .channels_last import over_rows
 from .chunked import Rolling, reach, recurrent, windows
 
@@ -97,6 +98,7 @@ class EnCodec(nn.Module):
         return weights + self.audio_channels * (activations + 8 * num_samples)
 
     @torch.no_grad()
+    @told_shortage("sound was encoded")
     @torch_defaults()
     def encode(
         self, audio: Tensor, sample_rate: int, *, on_progress: OnProgress | None = None, whole: bool = False
@@ -162,6 +164,7 @@ class EnCodec(nn.Module):
         yield from windows(inner, Rolling(pieces), frames, _RECURRENT_FRAMES, reach(inner))
 
     @torch.no_grad()
+    @told_shortage("codes were decoded")
     @torch_defaults()
     def decode(
         self,

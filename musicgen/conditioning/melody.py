@@ -16,6 +16,7 @@ from torch import Tensor
 from ..audio import as_audio, check_audio, convert_channels, resample
 from ..config import RELEASED_CHROMA, ChromaConfig
 from ..environment import imported, torch_defaults
+from ..free_memory import told_shortage
 from ..lm.language_model import LMModel
 
 _LOWEST_A = 27.5
@@ -141,6 +142,7 @@ def chroma_of(waveform: Tensor, config: ChromaConfig) -> Tensor:
     return F.one_hot(raw.argmax(dim=0), config.num_chroma).to(torch.float32)
 
 
+@told_shortage("a melody was encoded")
 @torch_defaults()
 def extract_melody(audio: Tensor, sample_rate: int, config: ChromaConfig = RELEASED_CHROMA) -> Melody:
     """Extract the melody of a recording.

@@ -20,6 +20,7 @@ from ..audio import as_audio, check_audio, convert_channels, resample
 from ..codec.encodec import EnCodec
 from ..config import StyleConfig
 from ..environment import torch_defaults
+from ..free_memory import told_shortage
 from ..lm.language_model import LMModel
 from ..lm.transformer import Transformer
 
@@ -98,6 +99,7 @@ class StyleConditioner(nn.Module):
         return _BYTES_PER_SAMPLE * samples
 
     @torch.no_grad()
+    @told_shortage("a style was encoded")
     @torch_defaults()
     def encode(
         self,

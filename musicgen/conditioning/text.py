@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..environment import imported, torch_defaults
+from ..free_memory import told_shortage
 from .condition import TextCondition
 from .tokenizer import unknown_parts
 
@@ -47,6 +48,7 @@ class TextEncoder(nn.Module):
         return int(self.t5.config.d_model)
 
     @torch.no_grad()
+    @told_shortage("descriptions were encoded")
     @torch_defaults()
     def encode(self, descriptions: Sequence[str | None]) -> TextCondition:
         """Encode a batch; None and a text of white space alone become the null condition.

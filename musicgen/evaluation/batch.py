@@ -107,10 +107,7 @@ def measure_batch(
     notes: list[str] = []
     if mono.shape[1] >= rate:
         numbers[PULSE] = tuple(pulse_strength(mono, rate).tolist())
-    figures = [
-        _share("silent", is_silent(audio).all(dim=1)),
-        _share("beyond full scale", (samples_beyond_full_scale(audio) > 0).any(dim=1)),
-    ]
+    figures: list[Figure] = []
     ours: list[Tensor] = []
     theirs: list[Tensor] = []
     if listener is not None:
@@ -127,6 +124,8 @@ def measure_batch(
         texts = list(captions) * (count // len(captions))
         numbers[CLAP] = tuple(clap.score(mono, rate, texts).tolist())
         figures.append(Figure(CLAP, "mean", numbers[CLAP]))
+    figures.append(_share("silent", is_silent(audio).all(dim=1)))
+    figures.append(_share("beyond full scale", (samples_beyond_full_scale(audio) > 0).any(dim=1)))
     if not numbers:
         numbers[PULSE] = tuple(0.0 for _ in range(count))
         notes.append("the pieces are shorter than a second, so nothing but silence and full scale was measured.")

@@ -56,7 +56,9 @@ def embedding_map(candidates: Sequence[Tensor], reference: Sequence[Tensor] = ()
     middle, axes = plane_of(torch.cat(rows))
     flat = [(each - middle) @ axes for each in rows]
     every = torch.cat(flat)
-    low, high = every.amin(dim=0), every.amax(dim=0)
+    # A few embeddings far off would squeeze all others together; they are drawn at the edge.
+    low, high = torch.quantile(every, torch.tensor([0.02, 0.98]), dim=0)
+    low, high = low - 0.1 * (high - low), high + 0.1 * (high - low)
     span = (high - low).clamp_min(1e-6)
     for number, places in enumerate(flat):
         item = number - (len(flat) - len(candidates))
@@ -73,8 +75,8 @@ def embedding_map(candidates: Sequence[Tensor], reference: Sequence[Tensor] = ()
 def _dots(picture: Tensor, places: Tensor, colour: tuple[float, float, float], radius: int) -> None:
     """Draw discs at places `[n, 2]` of 0 to 1, the second number upwards."""
     margin = 12
-    columns = (margin + places[:, 0] * (WIDTH - 2 * margin)).round().long()
-    lines = (HEIGHT - margin - places[:, 1] * (HEIGHT - 2 * margin)).round().long()
+    columns = (margin + places[:, 0].clamp(0, 1) * (WIDTH - 2 * margin)).round().long()
+    lines = (HEIGHT - margin - places[:, 1].clamp(0, 1) * (HEIGHT - 2 * margin)).round().long()
     for down in range(-radius, radius + 1):
         for right in range(-radius, radius + 1):
             if down * down + right * right <= radius * radius:

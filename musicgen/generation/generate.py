@@ -24,6 +24,7 @@ from ..decoding.sampling import exponential_noise
 from ..decoding.static_decoder import StaticDecoder
 from ..decoding.threads import chosen_threads
 from ..environment import torch_defaults
+from ..free_memory import told_shortage
 from ..lm.cpu_compiler import VARIABLE
 from ..lm.cpu_step import why_ordinary
 from ..lm.cpu_team import Team
@@ -50,6 +51,7 @@ OnStep = Callable[[StepProgress], None]
 
 
 @torch.no_grad()
+@told_shortage("music was sampled")
 @torch_defaults()
 def generate(
     lm: LMModel,

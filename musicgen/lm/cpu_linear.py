@@ -21,10 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..free_memory import require_memory
+
 _PARTS = 16
 _FEW_ROWS = 32
 _SMALL = 1 << 20
-_BLOCK_INPUTS, _BLOCK_OUTPUTS, _SPARE_BYTES = 512, 16, 1 << 20
+_BLOCK_INPUTS, _BLOCK_OUTPUTS = 512, 16
 _ENDS = torch.tensor([[-1.0, *[1.0] * 7]])
 _TINY = torch.finfo(torch.float32).tiny
 _PLAIN = ContextVar("_PLAIN", default=False)
@@ -67,7 +69,8 @@ def pack_float16(weight: Tensor) -> Any:
         MemoryError: there is too little memory for the packed weights.
     """
     numbers = weight.float()
-    _require_memory(_packed_bytes(weight))
+    # FBGEMM writes to the memory that it asked for, whether it got it or not.
+    require_memory(_packed_bytes(weight), "weights were packed for this processor")
     return torch.ops.quantized.linear_prepack_fp16(numbers, None)
 
 
@@ -75,17 +78,6 @@ def _packed_bytes(weight: Tensor) -> int:
     """Bytes of a matrix that FBGEMM packed in float16: its inputs fill blocks of 512, its outputs blocks of 16."""
     outputs, inputs = weight.shape
     return 2 * -(-inputs // _BLOCK_INPUTS) * _BLOCK_INPUTS * -(-outputs // _BLOCK_OUTPUTS) * _BLOCK_OUTPUTS
-
-
-def _require_memory(size: int) -> None:
-    """Take memory and give it back. FBGEMM writes to the memory that it asked for, whether it got it or not."""
-    try:
-        torch.empty(size + _SPARE_BYTES, dtype=torch.uint8)
-    except (RuntimeError, MemoryError) as error:
-        raise MemoryError(
-            f"memory ran out while weights were packed for this processor: {size / 1e6:.0f} MB were needed at once; "
-            "close other programs, choose int8 or a smaller model, or make a shorter piece."
-        ) from error
 
 
 def pack_int8(weight: Tensor) -> Any:

@@ -30,6 +30,8 @@ class DecoderRecipe:
     n_filters: int = 16
     """Channels of the widest time resolution; the codec that it begins with may have fewer."""
     steps: int = 4000
+    stop: int | None = None
+    """Train only so many of the steps; the learning rate falls as over all."""
     batch: int = 8
     frames: int = 60
     """Length of a training clip, in frames."""
@@ -184,15 +186,16 @@ def train_decoder(
     if state is not None:
         training.restore(state)
     recipe, songs, figures = training.recipe, np.asarray(held_out), ""
-    progress = ProgressLog("decoder", recipe.steps, training.step_number)
+    last = recipe.steps if recipe.stop is None else recipe.stop
+    progress = ProgressLog("decoder", last, training.step_number)
     saved = progress.began
-    while training.step_number < recipe.steps:
+    while training.step_number < last:
         loss = training.step()
         number = training.step_number
-        if number % judge_every == 0 or number == recipe.steps:
+        if number % judge_every == 0 or number == last:
             figures = str(judge_codec(training.result(), songs))
         progress.update(number, f"loss {loss:.2f} {figures}")
-        if number == recipe.steps or progress.shown - saved >= 60.0:
+        if number == last or progress.shown - saved >= 60.0:
             save_checkpoint(checkpoint, training.state())
             saved = progress.shown
     return training.result()

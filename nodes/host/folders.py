@@ -34,7 +34,7 @@ DEFAULT_MODEL = "bundled/musicgen-nano"
 
 _BUNDLED_DIRECTORY = Path(__file__).resolve().parent.parent.parent / "models"
 _CONFIG = "config.json"
-_NAMED = 10
+_NAMED, _SHOWN = 10, 80
 _PEFT_FILE, _PEFT_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 _EXTENSIONS = {".safetensors", ".bin", ".json"}
 
@@ -297,5 +297,11 @@ def _numbered(prefix: str, suffix: str) -> Numbered:
     root = folder_paths.get_output_directory()
     if not folder_paths.is_within_directory(root, os.path.join(root, os.path.dirname(prefix))):
         raise ValueError(f"filename_prefix is {prefix!r}; allowed are places inside of ComfyUI's output folder.")
-    folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, root)
+    try:
+        folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, root)
+    except OSError as error:
+        raise ValueError(
+            f"filename_prefix is {prefix[:_SHOWN]!r}, whose folder cannot be made in {root} "
+            f"({error.strerror or error}); choose another name, or free the place."
+        ) from error
     return Numbered(Path(folder), f"{name}_", f"_{suffix}", counter)

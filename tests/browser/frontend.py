@@ -214,7 +214,7 @@ class Frontend:
 
     def reload(self, node_type: str) -> None:
         """Load the page anew, for settings that it reads at its start."""
-        self.page.reload()
+        self.page.reload(timeout=180_000)
         self.page.wait_for_function(READY, arg=node_type, timeout=180_000)
         self.page.wait_for_load_state("networkidle")
 

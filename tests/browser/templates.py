@@ -33,6 +33,8 @@ KINDS = {
     "MusicGenPlot": Kind(330, 360),
     "MusicGenDuration": Kind(270, 220),
     "MusicGenCurves": Kind(270, 230),
+    "MusicGenMeasure": Kind(270, 400),
+    "PreviewAny": Kind(400, 260),
     "MusicGenCatalogue": Kind(280, 240),
     "LoadAudio": Kind(280, 136),
     "RecordAudio": Kind(280, 110),
@@ -54,7 +56,8 @@ class Template:
     words: of its note, what it is and what to change first. columns: nodes from left to right, each with its id and
     its top; a column further right begins higher, so that wires from the loader pass above those before it. inputs:
     what App mode shows, as id of node and name of widget; outputs: ids of nodes whose results it shows. release: the
-    model to download. bends: for a wire, by its two nodes and the slot of the first, the points that it passes, each
+    model to download. fits: whether it fits the window with its widgets drawn. bends: for a wire, by its two nodes and
+    the slot of the first, the points that it passes, each
     as the number of the column that it passes on the right, and a height.
     """
 
@@ -66,6 +69,7 @@ class Template:
     outputs: tuple[int, ...]
     release: str | None = None
     card: str = "spectrogram"
+    fits: bool = True
     bends: dict[tuple[int, int, int], tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
     @property
@@ -297,6 +301,23 @@ TEMPLATES = (
             (6, 3, 3): ((0, 494), (1, 440)),
             (6, 4, 5): ((0, 514), (0, 845), (2, 845), (2, 380)),
         },
+    ),
+    Template(
+        "guidance_measured",
+        "Guidance, Measured",
+        f"**Three values of guidance, measured.** {FIRST}the recording in *Load Audio*. The samplers differ in "
+        "*guidance* alone. *MusicGen Measure* gives the distance of each batch and of each piece to the recording, and "
+        "draws their embeddings. Connect its *ranking* to *marked* of *MusicGen Pick* to sort the pieces.",
+        (
+            ((1, 0), (3, 220), (NOTE_ID, 460)),
+            ((2, 190),),
+            ((4, 110), (9, 910), (14, 1710)),
+            ((5, 0), (6, 330), (10, 800), (11, 1130), (15, 1600), (16, 1930)),
+            ((8, 0), (7, 330), (13, 800), (12, 1130), (18, 1600), (17, 1930)),
+        ),
+        ((3, "audio"), (2, "text")),
+        (8, 13, 18),
+        fits=False,
     ),
 )
 BY_SLUG = {template.slug: template for template in TEMPLATES}

@@ -46,8 +46,9 @@ def test_a_template_opens_from_its_card_and_fits_the_window(frontend, template: 
     assert sorted(node["type"] for node in nodes) == sorted(node["type"] for node in graph["nodes"])
     assert [node["type"] for node in nodes if not node["known"] or node["marked"]] == []
     assert frontend.prompt() == api
-    assert frontend.fit() >= 0.6
-    check_lines(frontend)
+    if template.fits:
+        assert frontend.fit() >= 0.6
+        check_lines(frontend)
     assert frontend.troubles() == ""
     with frontend.app_mode() as page:
         assert all(widget in api[str(key)]["inputs"] for key, widget in template.inputs)
@@ -57,7 +58,7 @@ def test_a_template_opens_from_its_card_and_fits_the_window(frontend, template: 
 
 def test_wires_and_nodes_stay_apart_in_nodes_2_too(frontend):
     with frontend.nodes_2():
-        for template in TEMPLATES:
+        for template in filter(lambda template: template.fits, TEMPLATES):
             frontend.open(read_json(ui_file(template)), template.slug)
             frontend.page.wait_for_timeout(300)
             check_lines(frontend)

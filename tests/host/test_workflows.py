@@ -48,6 +48,17 @@ def test_the_melody_workflow_shows_the_chromagram(host):
     assert host.server.view(images[0]).startswith(b"\x89PNG")
 
 
+def test_the_guidance_workflow_gives_figures_and_a_map_for_each_value(host):
+    entry = host.server.run(host.workflow("guidance_measured", batch_size=2))
+    assert describe_failure(entry) is None
+    texts = [text for out in entry["outputs"].values() for text in out.get("text", [])]
+    figures = [text for text in texts if text.startswith("fad (encodec) ")]
+    assert len(figures) == 3 and all("item 2: pulse" in text and "chroma cosine" in text for text in figures)
+    assert len(set(figures)) == 3
+    maps = [item for out in entry["outputs"].values() for item in out.get("images", [])]
+    assert len(maps) == 3 and host.server.view(maps[0]).startswith(b"\x89PNG")
+
+
 def test_progress_arrives_up_to_the_last_step_with_pictures_of_the_codes(host):
     from PIL import Image
 

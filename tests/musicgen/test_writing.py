@@ -14,7 +14,7 @@ import time
 import pytest
 
 from musicgen import writing
-from musicgen.writing import Numbered, remove_leftovers, write_file
+from musicgen.writing import Numbered, UnwritableError, remove_leftovers, write_file
 from tests.conftest import ROOT
 
 
@@ -158,3 +158,41 @@ def test_other_files_with_such_endings_are_left_alone(tmp_path):
         os.utime(tmp_path / name, (1, 1))
     remove_leftovers(tmp_path)
     assert names(tmp_path) == sorted(others)
+
+
+def test_a_name_that_is_too_long_is_refused_before_anything_is_written(tmp_path):
+    written = []
+    with pytest.raises(UnwritableError, match="has 264 bytes; allowed are 255, so choose a shorter name"):
+        write_file(Numbered(tmp_path, "x" * 249, "_.safetensors"[:10]), written.append)
+    assert not written and names(tmp_path) == []
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UnwritableError, match="the folder .*nowhere does not exist; make it or choose another one"):
+        write_file(tmp_path / "nowhere" / "x", lambda file: file.write(b"x"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limits of a process are those of Linux")
+def test_a_full_disk_is_told_in_units_that_say_something(tmp_path):
+    def fill(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(UnwritableError, match=r"free and 2\.41 MB are needed; make room or choose another folder"):
+        write_file(tmp_path / "x", fill, 2_408_000)
+    assert names(tmp_path) == []
+    code = """
+import resource, signal, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from musicgen.writing import write_file
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    write_file(Path(sys.argv[2], "x"), lambda file: file.write(b"1" * 5000), 5000)
+except OSError as error:
+    print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(ROOT), str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert "allows no file of 5 kB; choose another folder" in done.stdout and names(tmp_path) == []

@@ -21,10 +21,9 @@ def test_trainings_get_their_shares_of_the_time():
     assert plan.codec_recipe.steps * 0.1 == pytest.approx(0.85 * 600 * loan.SHARES["codec"], rel=0.02)
     assert plan.decoder_recipe.steps * 0.05 == pytest.approx(0.85 * 600 * loan.SHARES["decoder"], rel=0.02)
     assert sum(each.steps for each in plan.lm_recipes["text"]) * 0.2 == pytest.approx(0.85 * 600 * 0.45, rel=0.02)
-    first, second = plan.lm_recipes["text"]
-    before = recipes.NANO.lm_recipes["text"]
-    assert first.steps / second.steps == pytest.approx(before[0].steps / before[1].steps, rel=0.02)
-    assert first.stop is None and plan.codec == recipes.NANO.codec
+    courses, before = plan.lm_recipes["text"], recipes.NANO.lm_recipes["text"]
+    assert courses[0].steps / courses[1].steps == pytest.approx(before[0].steps / before[1].steps, rel=0.02)
+    assert all(course.stop is None for course in courses) and plan.codec == recipes.NANO.codec
 
 
 def test_a_wider_model_keeps_the_size_of_its_heads():

@@ -285,7 +285,7 @@ def write(
             file.write(_bytes(entry))
             done += entry.nbytes
 
-    return write_file(target, write_all)
+    return write_file(target, write_all, 8 + len(header) + total)
 
 
 def _header(tensors: Sequence[Entry], metadata: Mapping[str, str]) -> bytes:

@@ -195,3 +195,70 @@ def test_tensors_of_one_device_are_whole_and_shares_of_several_are_refused(
         ValueError, match=r"'out_norm.weight' is one device's share of a tensor; gather the full weights"
     ):
         load_model(folder)
+
+
+def state_of_trainers(weights, prefix):
+    """Tensors that callbacks, averages and metrics add to a module's own state."""
+    average = {f"ema_model.module.{name}": torch.zeros_like(weight) for name, weight in weights.items()}
+    dotless = {f"model_ema.{name.replace('.', '')}": torch.zeros_like(weight) for name, weight in weights.items()}
+    parent = prefix.rpartition(".")[0].rpartition(".")[0]
+    others = {
+        "ema_model.n_averaged": torch.tensor(7),
+        "model_ema.decay": torch.tensor(0.999),
+        "val_metrics.accuracy.total": torch.tensor(12),
+        "train_loss.mean_value": torch.tensor(1.5),
+        "criterion.weight": torch.ones(64),
+    }
+    return {**prefixed({**average, **dotless, **others}, f"{parent}." if parent else "")}
+
+
+@pytest.mark.parametrize("prefix", ["model.", "", "lightning.model."])
+def test_state_that_a_trainer_keeps_beside_the_model_is_left_out_and_told(prefix, checkpoint_copy, model, caplog):
+    folder, package = checkpoint_copy(AUDIOCRAFT), contents()
+    weights = package["best_state"]
+    state = {**state_of_trainers(weights, prefix), **prefixed(weights, prefix)}
+    outer = {"state_dict": state, "epoch": 3, "callbacks": {"EMA": {"state": weights}}, "xp.cfg": package["xp.cfg"]}
+    torch.save(outer, folder / LM)
+    with caplog.at_level("INFO", "musicgen"):
+        assert same(load_model(folder), model(AUDIOCRAFT))
+    (told,) = [record.getMessage() for record in caplog.records if "Left out" in record.getMessage()]
+    assert f"beside the model: {2 * len(weights) + 5}, first " in told
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.adapter.weight",
+        "projector.weight",
+        "model.transformer.layers.0.loss.weight",
+        "condition_provider.conditioners.genre.embed.weight",
+        "lossless.weight",
+    ],
+)
+def test_a_tensor_that_could_be_the_model_s_is_never_left_out(name, checkpoint_copy):
+    folder, package = checkpoint_copy(AUDIOCRAFT), contents()
+    state = {**prefixed(package["best_state"], "model."), name: torch.ones(3)}
+    torch.save({"state_dict": state, "xp.cfg": package["xp.cfg"]}, folder / LM)
+    with pytest.raises(ValueError, match=f"1 unknown tensors, first {name.removeprefix('model.')}"):
+        load_model(folder)
+
+
+def test_a_tensor_that_only_a_trainer_s_average_has_is_missing(checkpoint_copy):
+    folder, package = checkpoint_copy(AUDIOCRAFT), contents()
+    weights = dict(package["best_state"])
+    state = prefixed(weights, "ema.")
+    del weights["out_norm.weight"]
+    torch.save({"state_dict": {**prefixed(weights, "model."), **state}, "xp.cfg": package["xp.cfg"]}, folder / LM)
+    with pytest.raises(ValueError, match=r"1 missing tensors, first out_norm.weight"):
+        load_model(folder)
+
+
+def test_an_average_alone_is_the_model_and_two_models_are_refused(checkpoint_copy, model):
+    folder, package = checkpoint_copy(AUDIOCRAFT), contents()
+    weights = package["best_state"]
+    torch.save({"state_dict": prefixed(weights, "ema."), "xp.cfg": package["xp.cfg"]}, folder / LM)
+    assert same(load_model(folder), model(AUDIOCRAFT))
+    both = {**prefixed(weights, "first."), **prefixed(weights, "second.")}
+    torch.save({"state_dict": both, "xp.cfg": package["xp.cfg"]}, folder / LM)
+    with pytest.raises(ValueError, match="holds several models, under 'first' and 'second'; save one of them alone"):
+        load_model(folder)

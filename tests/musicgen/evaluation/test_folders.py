@@ -39,6 +39,17 @@ def test_other_formats_rates_and_channels_are_read(suffix, tmp_path):
         assert np.abs(found.numpy()[:, :22050] - wave).max() < 1e-4
 
 
+@pytest.mark.parametrize("kind", ["PCM_16", "PCM_32", "FLOAT", "PCM_24", "DOUBLE", "PCM_U8"])
+def test_wave_files_of_every_kind_are_read_as_soundfile_reads_them(kind, tmp_path):
+    import soundfile
+
+    soundfile.write(tmp_path / "a.wav", noise(4001, 2).numpy(), 16000, subtype=kind)
+    expected, _ = soundfile.read(tmp_path / "a.wav", dtype="float32", always_2d=True)
+    found, rate = read_sound(tmp_path / "a.wav")
+    assert rate == 16000
+    np.testing.assert_allclose(found.numpy(), expected.T, atol=1e-7)
+
+
 def test_sounds_are_listed_by_name_in_all_folders_below(tmp_path):
     for name in ("b.WAV", "below/a.flac", ".hidden/c.wav", "a.txt"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
