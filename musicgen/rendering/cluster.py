@@ -163,12 +163,13 @@ def _dataset(
     batches = make_batches(pieces, most, number)
     number = min(number, len(batches))
     machines = sum(node["Alive"] for node in ray.nodes())
+    sharing = max(1, int(1 / gpus)) if gpus else -(-number // machines)  # workers with one memory
     items = [{"number": index, "pieces": pickle.dumps(batch)} for index, batch in enumerate(batches)]
     calls = 2 if gpus else 1  # one samples while the other decodes
     return ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
         kind,
         batch_size=1,
-        fn_constructor_args=(-(-number // machines), *arguments),
+        fn_constructor_args=(sharing, *arguments),
         num_cpus=workers.cpus,
         num_gpus=gpus or None,
         compute=ray.data.ActorPoolStrategy(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
@@ -143,3 +145,34 @@ def test_a_sound_comes_back_from_its_file(form, tmp_path):
     back, rate = read_sound(tmp_path / "a")
     assert rate == 16000 and back.shape == (2, 4000)
     assert (back - audio.clamp(-1, 1)).abs().max() < 1e-4
+
+
+def render_with_little_memory(pieces, answer):
+    """Make pieces in a process whose memory is too small for the codes of more than a few."""
+    import resource
+    from pathlib import Path
+
+    class Greedy(Renderer):
+        def sample(self, model, batch):
+            held = torch.ones(len(batch), 1 << 25)  # 128 MB for each piece, which are really taken
+            return super().sample(model, batch) + held[:, :1, None].long() * 0
+
+    renderer = Greedy("cpu")
+    next(renderer.render(pieces[:1]))
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    used = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmSize:"))
+    resource.setrlimit(resource.RLIMIT_AS, (used + (700 << 20), -1))
+    answer.put([(type(result).__name__, result.piece.id) for result in renderer.render(pieces)])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets a limit on memory")
+def test_a_process_that_really_runs_out_of_memory_makes_all_pieces_in_smaller_batches(catalogue):
+    import multiprocessing
+
+    pieces = list(catalogue(*({"id": f"p{i}", "seed": i} for i in range(16))).pieces)
+    context = multiprocessing.get_context("fork")
+    answer = context.SimpleQueue()
+    process = context.Process(target=render_with_little_memory, args=(pieces, answer))
+    process.start()
+    assert answer.get() == [("Sound", piece.id) for piece in pieces]
+    process.join()
