@@ -12,7 +12,14 @@ from tests.conftest import ROOT
 
 FILES = sorted((ROOT / "workflows" / "api").glob("*.json"))
 # Their lists hold files of the user.
-FILE_INPUTS = {("LoadAudio", "audio"), ("LoadImage", "image"), ("LoadVideo", "file")}
+FILE_INPUTS = {
+    ("LoadAudio", "audio"),
+    ("LoadImage", "image"),
+    ("LoadVideo", "file"),
+    ("MusicGenCatalogue", "catalogue"),
+    ("MusicGenLoadTokens", "file"),
+    ("MusicGenLoraLoader", "lora"),
+}
 
 
 @pytest.fixture(scope="module")
