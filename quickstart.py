@@ -11,15 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import time
-import wave
 from pathlib import Path
 
 if sys.version_info < (3, 10):  # noqa: UP036  (before the imports: they need it too)
@@ -27,39 +24,13 @@ if sys.version_info < (3, 10):  # noqa: UP036  (before the imports: they need it
 
 from dev.comfy_server import ComfyError, ComfyServer, ProgressLine, describe_failure, prepare_base
 from dev.matrix import run_matrix
+from dev.media import make_media
+from dev.newest import run_newest
 from dev.setup import HOST, ROOT, VENV, SetupError, provide_chromium, provide_fluidsynth, say, set_up, venv_python
 
 BASE = HOST / "base"
 # All that has to pass, each run by `python -m`; .pre-commit-config.yaml has the same.
 CHECKS = ("ruff check .", "ruff format --check .", "dev.check_types", "pytest tests")
-
-# Sounds that the melody and continuation workflows name: notes in Hz, seconds for each.
-TUNES = {
-    "melody.wav": ((440, 523.25, 659.26, 523.25, 587.33, 659.26, 783.99, 659.26, 587.33, 523.25, 440, 440), 0.4),
-    "recording.wav": ((220, 329.63, 220, 329.63), 0.5),
-}
-
-
-# A row for each piece, for MusicGen Catalogue.
-CATALOGUE = """id,description,duration,seed
-menu,"slow jazz with a piano melody, 80 bpm",10,1
-boss,"fast techno with deep bass and drums, 140 bpm",10,2
-"""
-
-
-def record_tunes(folder: Path, rate: int = 32000) -> None:
-    """Write the sounds and the catalogue that the workflows name into an input folder, unless they are there."""
-    for name, (notes, seconds) in TUNES.items():
-        if (folder / name).exists():
-            continue
-        times = [i / rate for i in range(round(seconds * rate))]
-        samples = [0.4 * math.sin(2 * math.pi * note * t) * min(1, 20 * (seconds - t)) for note in notes for t in times]
-        with wave.open(str(folder / name), "wb") as file:
-            file.setparams((1, 2, rate, 0, "NONE", ""))
-            file.writeframes(b"".join(struct.pack("<h", round(32767 * sample)) for sample in samples))
-    catalogue = folder / "catalogue.csv"
-    if not catalogue.exists():
-        catalogue.write_text(CATALOGUE, encoding="utf-8")
 
 
 def reexecute() -> int:
@@ -129,7 +100,7 @@ def play(server: ComfyServer, args: argparse.Namespace) -> None:
 def command_run(args: argparse.Namespace, comfyui: Path) -> int:
     """Start ComfyUI, run the job, stop ComfyUI; with --serve leave it running."""
     prepare_base(BASE, ROOT)
-    record_tunes(BASE / "input")
+    make_media(BASE / "input")
     start = time.monotonic()
     say("starting ComfyUI ...")
     job = any(v is not None for v in (args.text, args.melody, args.model, args.duration, args.seed))
@@ -192,6 +163,9 @@ def main() -> int:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that servers are stopped
         if testing and "--matrix" in sys.argv:
             return run_matrix([word for word in sys.argv[2:] if word != "--matrix"])
+        if testing and "--newest" in sys.argv:
+            provide_chromium()
+            return run_newest([word for word in sys.argv[2:] if word != "--newest"])
         return command_test(sys.argv[2:], comfyui) if testing else command_run(args, comfyui)
     except (SetupError, ComfyError, OSError) as error:
         say(f"error: {error}")

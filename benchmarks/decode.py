@@ -10,9 +10,11 @@ A piece of 30 s has 1,503 steps, and a step late in the piece reads a longer cac
 measured at seven positions, in turns, round after round, and the mean over the piece is that of the
 straight lines between them. A ratio is taken within each round, so that a disturbance of the
 machine affects both. Each step embeds, runs all layers, guides and draws; a generation's preparation and
-progress reports are left out. On a CPU `ours` runs compiled steps where it can, and `ours ordinary`
-is the same model without them. `--whole SECONDS` runs whole generations as well, on a GPU with steps
-recorded as CUDA graphs and step by step, and compares the memory taken with the estimate for the host.
+progress reports are left out. On a CPU `ours` runs compiled steps where it can, `ours fp16 cache` keeps
+keys and values in float16, and `ordinary` is a step without compilation. Where OpenVINO is installed
+it is measured too. `--phases` tells where the time of a compiled step goes. `--whole
+SECONDS` runs whole generations as well, on a GPU with steps recorded as CUDA graphs and step by step, and
+compares the memory taken with the estimate for the host.
 
     python benchmarks/decode.py small --rounds 10
     python benchmarks/decode.py small --device cuda --whole 30
@@ -23,12 +25,16 @@ prints a table and one line of JSON for machines.
 from __future__ import annotations
 
 import argparse
+import ctypes
+import os
 import statistics
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import openvino_peer
 import torch
 from measuring import bandwidth, finish, seconds, spread
 from peers import Audiocraft, Setting, Transformers
@@ -44,13 +50,23 @@ from musicgen.generation.generate import generate
 from musicgen.generation.guidance import guide
 from musicgen.generation.params import GenerationParams
 from musicgen.generation.request import Request
-from musicgen.lm.cpu_step import why_ordinary
+from musicgen.lm import cpu_plan as at
+from musicgen.lm.cpu_compiler import build
+from musicgen.lm.cpu_step import CACHE_VARIABLE, why_ordinary
 from musicgen.lm.cpu_team import Team
 from musicgen.lm.language_model import LMModel
 
 STEPS = 1503
 POSITIONS = (4, 250, 500, 750, 1000, 1250, 1480)
-CPU = {"ours": None, "ours fp32": torch.float32, "ours int8": torch.int8, "ours ordinary": None}
+CPU = {
+    "ours": None,
+    "ours fp16 cache": None,
+    "ours fp32": torch.float32,
+    "ours int8": torch.int8,
+    "ordinary": None,
+    "ordinary fp32": torch.float32,
+    "ordinary int8": torch.int8,
+}
 CUDA = {"ours bf16": torch.bfloat16, "ours fp16": torch.float16}
 BYTES = {None: 2, torch.int8: 1, torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
 
@@ -88,6 +104,15 @@ class Ours:
         self.sequence[:, :, column] = sample_codes(guide(logits[0], logits[1], 3.0), noise, top_k=250)
 
 
+@contextmanager
+def cache_kind(kind: str) -> Iterator[None]:
+    """Let compiled steps keep their cache in fp16 or fp32; "" for their own choice."""
+    before = os.environ.pop(CACHE_VARIABLE, "")
+    os.environ[CACHE_VARIABLE] = kind
+    yield
+    os.environ[CACHE_VARIABLE] = before
+
+
 def random_cache(config: ModelConfig, batch: int, dtype: torch.dtype, device: str) -> list[Tensor]:
     """Make random keys and values `[2, rows, heads, STEPS + 1, head_dim]` for every layer."""
     shape = (2, 2 * batch, config.lm.num_heads, STEPS + 1, config.lm.dim // config.lm.num_heads)
@@ -100,12 +125,25 @@ def contenders(options: argparse.Namespace, config: ModelConfig, weights: dict[s
     peer_dtype = torch.float32 if options.device == "cpu" else torch.bfloat16
     cache = random_cache(config, options.batch, peer_dtype, options.device)
     made: dict[str, Any] = {}
+    models: dict[Any, LMModel] = {}
+    only = options.only.split(",") if options.only else None
     for name, dtype in dtypes.items():
-        lm = build_lm(options.size, weights, dtype, options.device)
-        made[name] = Ours(lm, config, options.batch, cache, options.device, name != "ours ordinary")
+        if only is not None and name not in only:
+            continue
+        lm = models.setdefault(dtype, models.get(dtype) or build_lm(options.size, weights, dtype, options.device))
+        with cache_kind("fp16" if name == "ours fp16 cache" else ""):
+            made[name] = Ours(lm, config, options.batch, cache, options.device, not name.startswith("ordinary"))
     if not options.without_peers:
-        for name, kind in {"transformers": Transformers, "audiocraft-like": Audiocraft}.items():
-            made[name] = kind(Setting(config, weights, options.batch, cache, peer_dtype, options.device))
+        setting = Setting(config, weights, options.batch, cache, peer_dtype, options.device)
+        peers: dict[str, Callable[[], Any]] = {
+            "transformers": partial(Transformers, setting),
+            "audiocraft-like": partial(Audiocraft, setting),
+        }
+        if options.device == "cpu" and openvino_peer.is_installed():
+            peers |= {
+                f"OpenVINO {kind}": partial(openvino_peer.OpenVino, setting, kind) for kind in openvino_peer.KINDS
+            }
+        made |= {name: peer() for name, peer in peers.items() if only is None or name in only}
     return made
 
 
@@ -154,11 +192,15 @@ def report(
         middle = statistics.median(found)
         number = 4 if options.device == "cpu" else 2
         weight = BYTES[dtypes[name]] if name in dtypes else number
+        if name.startswith("OpenVINO"):
+            weight, number = 2 if name.endswith("fp16") else 1, 1
+        elif name in ("ours fp16 cache", "ours int8"):
+            number = 2
         share = bytes_per_step(config, weight, number, options.batch) / limit / middle
         row = {"contender": name, "ms": [1e3 * s for s in found], "limit": share, "steps_per_second": 1 / middle}
         text = ""
         for peer in ("transformers", "audiocraft-like"):
-            if peer in means and name in dtypes:
+            if peer in means and name not in ("transformers", "audiocraft-like"):
                 ratios = [theirs / ours for theirs, ours in zip(means[peer], found, strict=True)]
                 row[f"times_{peer}"] = ratios
                 text += f"  {spread(ratios)}"
@@ -203,6 +245,29 @@ def whole(options: argparse.Namespace, config: ModelConfig, made: dict[str, Any]
             print(text, flush=True)
             rows.append(row)
     return rows
+
+
+def phases(options: argparse.Namespace, made: dict[str, Any]) -> list[dict[str, Any]]:
+    """Where the time of a compiled step goes, by contender and position: the quickest of several steps."""
+    step, found = build(measured=True), []
+    times = (ctypes.c_int64 * len(at.PHASES))()
+    for name, contender in made.items():
+        compiled = contender.decoder._compiled if isinstance(contender, Ours) else None
+        if compiled is None:
+            continue
+        for position in POSITIONS[:: len(POSITIONS) // 2]:
+            compiled._step, compiled._plan[at.TIMES] = step, ctypes.addressof(times)
+            samples = []
+            for _ in range(2 * options.rounds):
+                contender.reset(position)
+                ctypes.memset(times, 0, ctypes.sizeof(times))
+                samples.append((seconds(contender.step), list(times)))
+            taken, ticks = min(samples[1:])
+            shares = {phase: count / sum(ticks) for phase, count in zip(at.PHASES, ticks, strict=True)}
+            found.append({"contender": name, "position": position, "seconds": taken, "shares": shares})
+            parts = ", ".join(f"{phase} {1e3 * taken * share:.2f}" for phase, share in shares.items())
+            print(f"{name} at {position}: {1e3 * taken:.2f} ms; {parts}", flush=True)
+    return found
 
 
 def request_of(config: ModelConfig, duration: float, batch: int = 1) -> Request:
@@ -269,6 +334,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="samples of each position")
     parser.add_argument("--threads", type=int, help="threads of torch; its own choice by default")
     parser.add_argument("--without-peers", action="store_true", help="measure only this library")
+    parser.add_argument("--only", help="contenders to measure, by name, with commas between; all by default")
+    parser.add_argument("--phases", action="store_true", help="also tell where the time of compiled steps goes")
     parser.add_argument("--whole", type=float, default=0.0, help="also run whole generations of this many seconds")
     options = parser.parse_args()
     if options.threads:
@@ -279,6 +346,7 @@ def main() -> None:
         made = contenders(options, config, random_weights(options.size))
         samples = measure(made, options.rounds, options.device)
         rows = report(options, config, samples)
+        rows += phases(options, made) if options.phases else []
         rows += whole(options, config, made) if options.whole else []
     finish("decode", rows, size=options.size, batch=options.batch, device=options.device)
 

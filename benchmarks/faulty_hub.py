@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import json
 import random
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -32,6 +33,11 @@ class FaultyHub(ThreadingHTTPServer):
         self.files = {path.name: path.read_bytes() for path in sorted(folder.iterdir()) if path.is_file()}
         self.share, self.counts = share, dict.fromkeys(FAULTS, 0)
         self._random, self._lock = random.Random(seed), threading.Lock()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Pass over connections that a killed process left; other errors are shown."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
     def fault(self) -> str:
         """Choose the fault of an answer, or an empty word."""

@@ -19,6 +19,7 @@ from musicgen.conditioning.condition import TextCondition
 from musicgen.config import CodecConfig, LMConfig, ModelConfig
 from musicgen.lm.cpu_linear import matrices, quick_operations
 from musicgen.lm.language_model import LMModel
+from musicgen.lm.large_pages import LargePages
 
 SIZES = {"small": (1024, 24), "medium": (1536, 48), "large": (2048, 48)}
 NAMES = ("nano", *SIZES)
@@ -68,13 +69,17 @@ def random_weights(size: str) -> dict[str, Tensor]:
 def build_lm(
     size: str, weights: dict[str, Tensor], dtype: torch.dtype | None, device: torch.device | str = "cpu"
 ) -> LMModel:
-    """Build a language model from weights, as `load_model` does for this dtype; float32 weights are shared."""
+    """Build a language model from weights, as `load_model` does for this dtype."""
     computed = torch.float32 if dtype in (None, torch.int8) else dtype
     with torch.device("meta"):
         lm = LMModel(released_config(size).lm, quick_operations(nn, int8=dtype == torch.int8), dtype=computed)
     on_cpu = torch.device(device).type == "cpu"
     narrow = matrices(lm) if dtype in (None, torch.int8) and on_cpu else ()
-    kept = {name: w.to(device, torch.float16 if name in narrow else computed) for name, w in weights.items()}
+    pages = LargePages()
+    kept = {}
+    for name, w in weights.items():
+        kind = torch.float16 if name in narrow else computed
+        kept[name] = pages.zeros(w.shape, kind).copy_(w) if on_cpu else w.to(device, kind)
     lm.load_state_dict(kept, strict=True, assign=True)
     return lm.eval().requires_grad_(False)
 

@@ -45,7 +45,7 @@ def measured(server: ComfyServer, nodes: dict[str, Any]) -> dict[str, float]:
         now = time.perf_counter()
         if name == "executing":
             moments.append((str(data.get("node")), now))
-        elif name == "executed" and data["node"] == sampler and moments[-1][0] == sampler:
+        elif name == "executed" and data["node"] == sampler and moments and moments[-1][0] == sampler:
             versions.append((now, data["output"]["audio"][0]))
             if len(versions) > 1 and versions[-1][1] == versions[-2][1]:
                 versions.pop()  # the node's own output, which is the last version
@@ -79,8 +79,6 @@ def measure(options: argparse.Namespace, base: Path) -> dict[str, dict[str, list
                         node["inputs"]["codec"] = [loader, 2]
                 for what, value in measured(server, nodes).items() if seed else ():
                     samples[who].setdefault(what, []).append(value)
-                if not seed:
-                    measured(server, prompt(name, options.seconds, 10_000))
     return samples
 
 

@@ -2,7 +2,9 @@
 
 Theory. Everything that a job takes (caches of the language model, sound, pictures, players) is freed when it ends or
 when ComfyUI's cache of results drops it. So the resident memory of the server rises while each kind of job runs for
-the first times, and then stays. Jobs that are cancelled or refused leave nothing behind either.
+the first times, and then stays. Jobs that are cancelled or refused leave nothing behind either. ComfyUI by itself
+keeps the results of all jobs until memory runs short, which would hide a leak; so this server keeps those of the last
+job alone (--cache-classic).
 
 A server is started with this pack in it, and jobs are drawn by a seed: music from text, from a melody and from a
 recording, batches, all patterns, plots, saved tokens, sound while sampling, Cancel that stops and Cancel that keeps,
@@ -155,7 +157,7 @@ def soak(options: argparse.Namespace, base: Path) -> tuple[list[float], Counter[
         file.writeframes(samples.to(torch.int16).numpy().tobytes())
     draw, memory, counts = random.Random(options.seed), [], Counter[tuple[str, str, str]]()
     kinds = sorted(jobs_of_each_kind(draw, 0))
-    with ComfyServer(base, options.comfyui, ("--cpu",)) as server:
+    with ComfyServer(base, options.comfyui, ("--cpu", "--cache-classic")) as server:
         for number in range(options.jobs):
             job = jobs_of_each_kind(draw, number)[kinds[number] if number < len(kinds) else draw.choice(kinds)]()
             counts[job.kind, job.expected, run(server, job)] += 1

@@ -28,6 +28,7 @@ _SIGNS = ("DefaultCPUAllocator", "std::bad_alloc")
 """Words of torch where the memory of the computer runs out."""
 _UNSURE, _LITTLE = ("could not create a primitive", "could not create a memory"), 1 << 29
 """Words of oneDNN for that and for other faults; little memory tells which of them it is."""
+_BEGIN = "memory ran out"
 _REMEDY = "close other programs, choose int8 or a smaller model, or make a shorter piece."
 
 
@@ -52,7 +53,7 @@ def shortage(doing: str, needed: int | None = None) -> ShortageError:
     free = free_memory()
     sizes = [f"{size_text(needed)} were needed at once"] if needed else []
     sizes += [] if free is None else [f"{size_text(free)} {'are' if sizes else 'were'} free"]
-    return ShortageError(f"memory ran out while {doing}{': ' if sizes else ''}{' and '.join(sizes)}; {_REMEDY}")
+    return ShortageError(f"{_BEGIN} while {doing}{': ' if sizes else ''}{' and '.join(sizes)}; {_REMEDY}")
 
 
 def require_memory(size: int, doing: str) -> None:
@@ -72,10 +73,9 @@ def told_shortage(doing: str) -> Iterator[None]:
     """Tell a lack of memory in one sentence. A context and a decorator."""
     try:
         yield
-    except ShortageError:
-        raise
     except BaseException as error:
-        if not _is_shortage(error):
+        # An inner work or an import may have told it already.
+        if (isinstance(error, MemoryError) and str(error).startswith(_BEGIN)) or not _is_shortage(error):
             raise
         asked = re.search(r"tried to allocate (\d+) bytes", str(error))
         raise shortage(doing, int(asked[1]) if asked else None) from error

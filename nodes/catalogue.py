@@ -6,12 +6,13 @@ from comfy_api.latest import io
 
 from ..musicgen.rendering.rows import read_pieces
 from .host import folders, progress
+from .host.telling import Node
 from .sockets import CATEGORY, MAX_SECONDS
 
 NO_CATALOGUE = "no CSV or JSONL file in the input folder"
 
 
-class MusicGenCatalogue(io.ComfyNode):
+class MusicGenCatalogue(Node):
     """A catalogue file -> lists of descriptions, durations, seeds and names."""
 
     @classmethod

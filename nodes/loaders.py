@@ -76,8 +76,8 @@ class MusicGenLoader(Node):
                     default=patchers.AUTO,
                     tooltip="Number format of the language model. auto: bf16 or fp16 where the GPU computes well in "
                     "it, else fp32; a CPU keeps the weights in fp16 where that loses nothing. int8, for the CPU: "
-                    "weights rounded to 8 bits, a little faster and a little less exact. Text encoder and codec "
-                    "always stay in fp32.",
+                    "weights rounded to 8 bits, quickest with the released models and a little less exact. Text "
+                    "encoder and codec always stay in fp32.",
                 ),
             ],
             outputs=[

@@ -8,11 +8,12 @@ from comfy_api.latest import io
 
 from ..musicgen.evaluation.batch import NUMBERS, PULSE, measure_batch
 from .host import previews, progress
+from .host.telling import Node
 from .inputs.measures import AUTO, ENCODEC, WEIGHTS, listening, read_clap, read_ears, read_sounds
 from .sockets import CATEGORY, CodecHandle, CodecSocket
 
 
-class MusicGenMeasure(io.ComfyNode):
+class MusicGenMeasure(Node):
     """AUDIO -> figures, a number for each item, and a picture."""
 
     @classmethod

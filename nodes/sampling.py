@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import torch
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -15,6 +16,7 @@ from ..musicgen.generation.patterns import PATTERN_NAMES, trained_pattern_name
 from ..musicgen.generation.request import Request
 from ..musicgen.generation.windows import frames_seconds
 from ..musicgen.images import codes_image
+from ..musicgen.lm.cpu_compiler import is_decided, why_not_compiled
 from .host import patchers, previews, progress
 from .host.telling import Node
 from .inputs.conditions import read_request
@@ -265,6 +267,10 @@ def _sample(
         if player is not None:
             report.watch = player.start()
         graphs = patchers.may_record(model.patcher)
+        if device.type == "cpu" and lm.dtype == torch.float32 and not is_decided():
+            progress.show(node_id, "compiling for this processor, once")
+            why_not_compiled()
+            progress.show(node_id, "")
         try:
             return generate(lm, config, request, on_step=report, device=device, use_cuda_graphs=graphs)
         except progress.Interrupted:

@@ -22,6 +22,7 @@ from ..environment import imported, require_packages, torch_defaults, versions
 from ..free_memory import told_shortage
 from ..lm.cpu_linear import matrices, quick_operations, reads_float16, reads_int8
 from ..lm.language_model import LMModel
+from ..lm.large_pages import LargePages
 from .checkpoint import Checkpoint, MertFiles, Part
 from .files.regular import existing
 from .files.tensors import Recipe, StoredTensors
@@ -93,8 +94,10 @@ def load_components(
     # T5 uses one embedding under two names.
     recipes["text"].pop(EMBEDDING_AGAIN, None)
     narrow = matrices(plan) if storage.narrow else set()
+    # A CPU reads the language model anew in every step.
+    of_lm = (narrow, not storage.int8, LargePages() if torch.device(device).type == "cpu" else None)
     filled = {
-        name: _read(recipes[name], shapes[name], part.stored, device, narrow if name == "lm" else (), not storage.int8)
+        name: _read(recipes[name], shapes[name], part.stored, device, *(of_lm if name == "lm" else ()))
         for name, part in parts.items()
     }
     filled["text"][EMBEDDING_AGAIN] = filled["text"][EMBEDDING]
@@ -202,21 +205,28 @@ def _read(
     device: torch.device | str,
     narrow: Collection[str] = (),
     exact: bool = True,
+    pages: LargePages | None = None,
 ) -> dict[str, Tensor]:
     """Make each parameter, one after the other: there is never a second copy of the model.
 
-    narrow: names of those to be float16, where that loses nothing if exact.
+    narrow: names of those to be float16, where that loses nothing if exact. pages: where they go, on a CPU.
     """
     made = {}
     for name, recipe in recipes.items():
         shape = shapes[name]
         if name in narrow:
-            made[name] = torch.empty(shape.shape, dtype=torch.float16, device=device)
+            made[name] = _room(shape.shape, torch.float16, device, pages)
             if stored.make(recipe, made[name], exact=exact):
                 continue
-        made[name] = torch.empty(shape.shape, dtype=shape.dtype, device=device)
+            if pages is not None:
+                pages.take_back()
+        made[name] = _room(shape.shape, shape.dtype, device, pages)
         stored.make(recipe, made[name])
     return made
+
+
+def _room(shape: Sequence[int], dtype: torch.dtype, device: torch.device | str, pages: LargePages | None) -> Tensor:
+    return torch.empty(shape, dtype=dtype, device=device) if pages is None else pages.zeros(shape, dtype)
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,12 @@ import torch
 from torch import Tensor
 
 from ..lm.cache import CrossCache, KVCache
+from ..lm.cpu_compiler import give_up
 from ..lm.cpu_linear import plain_weights
-from ..lm.cpu_step import CompiledStep
+from ..lm.cpu_step import CompiledStep, cache_dtype
 from ..lm.cpu_team import Team
 from ..lm.language_model import LMModel
+from ..lm.large_pages import LargePages
 from ..lm.rows import Conditions, Rows
 from .sampling import sample_codes
 
@@ -74,8 +76,10 @@ class CachedDecoder:
         self.lm, self.conditions, self.device = lm, conditions, device
         self.rows = Rows(conditions, device)
         capacity, head_dim = self.rows.size + num_steps, config.dim // config.num_heads
+        kept = lm.dtype if team is None else cache_dtype(lm)
+        pages = LargePages() if device.type == "cpu" else None
         self.caches = [
-            KVCache(rows, config.num_heads, capacity, head_dim, device, lm.dtype) for _ in range(config.num_layers)
+            KVCache(rows, config.num_heads, capacity, head_dim, device, kept, pages) for _ in range(config.num_layers)
         ]
         self.columns = 0
         self._team = team
@@ -89,13 +93,49 @@ class CachedDecoder:
         """Run the columns that are not in the cache yet, up to `step`, and return the prediction for it."""
         has_begun = self.columns > 0 or self.rows.size == 0
         if self._compiled is not None and has_begun and step - self.columns <= _FEW_COLUMNS:
-            for column in range(self.columns, step):
-                logits = self._compiled(sequence[:, :, column])
+            while self.columns < step:
+                logits = self._run_compiled(sequence)
+                self.columns += 1
         else:
             with self._for_large_products():
                 logits = self._feed(sequence, step)
         self.columns = step
         return by_group(logits, self.conditions.groups)
+
+    def _run_compiled(self, sequence: Tensor) -> Tensor:
+        """Feed the next column to the compiled step, if it may be trusted: logits `[rows, K, 1, card]`.
+
+        In the first step of a process the ordinary one runs beside it. Where they differ, or the compiled
+        one fails, the ordinary one goes on from here.
+        """
+        codes, following, length = sequence[:, :, self.columns], self.columns + 1, self.caches[0].length
+        compiled, team = self._compiled, self._team
+        if compiled is None or team is None:
+            return self._feed(sequence, following)
+        if compiled.proven:
+            return compiled(codes)
+        with team.lend_to_torch(), plain_weights(rounded=True):
+            expected = self._feed(sequence, following)
+        if not bool(torch.isfinite(expected).all()):
+            return expected
+        self._set_length(length)
+        try:
+            logits, fault = compiled.agrees(codes, expected)
+        except (RuntimeError, OSError) as error:
+            fault = f"it failed with {type(error).__name__}: {error}"
+        if fault is None:
+            return logits
+        give_up(fault)
+        self._compiled = self._team = None
+        team.give_back()
+        self._set_length(length)
+        for cache in self.caches:
+            cache.widen()
+        return self._feed(sequence, following)
+
+    def _set_length(self, length: int) -> None:
+        for cache in self.caches:
+            cache.length = length
 
     def _feed(self, sequence: Tensor, step: int) -> Tensor:
         """Feed the columns up to `step` to the ordinary step, the prefix before the first."""

@@ -40,24 +40,28 @@ def picture_curves(
     seconds = audio.shape[-1] / sample_rate
     count = max(1, round(seconds * fps)) if frames is None else frames
     envelope = onset_envelope(audio.mean(dim=0, keepdim=True), sample_rate)[0]
-    onsets = _fading(_at_pictures(envelope, ENVELOPE_RATE, fps, count), math.exp(-1 / (fade * fps)) if fade else 0.0)
+    envelope = envelope if len(envelope) else torch.zeros(1)
+    heard = math.ceil(seconds * fps - 1e-9)  # pictures that begin before the sound ends
+    onsets = _fading(
+        _at_pictures(envelope, ENVELOPE_RATE, fps, count, heard), math.exp(-1 / (fade * fps)) if fade else 0.0
+    )
     peak = onsets.max()
     onsets = onsets / peak if peak > _FLOOR else torch.zeros_like(onsets)
     power, rate = momentary_loudness(audio[None], sample_rate)
-    loudness = _at_pictures(power[0].clamp_min(-200.0).float(), rate, fps, count, beyond=-200.0)
+    loudness = _at_pictures(power[0].clamp_min(-200.0).float(), rate, fps, count, heard, beyond=-200.0)
     top = loudness.max()
     loudness = (1 + (loudness - top) / RANGE_DB).clamp(0, 1) if top > -70.0 else torch.zeros_like(loudness)
     return onsets, loudness
 
 
-def _at_pictures(curve: Tensor, rate: float, fps: float, count: int, beyond: float = 0.0) -> Tensor:
-    """The highest value of a curve `[F]` while each picture is shown, at least one value each: `[count]`."""
+def _at_pictures(curve: Tensor, rate: float, fps: float, count: int, heard: int, beyond: float = 0.0) -> Tensor:
+    """The highest value of a curve `[F]` while each of the `heard` pictures is shown, and `beyond` after: `[count]`."""
     values = torch.full((count,), beyond)
-    for picture in range(count):
+    for picture in range(min(count, heard)):
         first, last = int(picture * rate / fps), math.ceil((picture + 1) * rate / fps - 1e-9)
+        first = min(first, len(curve) - 1)  # a curve ends with its last whole step
         part = curve[first : max(first + 1, last)]
-        if len(part):
-            values[picture] = part.max()
+        values[picture] = part.max()
     return values
 
 

@@ -7,7 +7,6 @@ out by a pattern, fuse the conditions, decode window after window.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
@@ -25,7 +24,6 @@ from ..decoding.static_decoder import StaticDecoder
 from ..decoding.threads import chosen_threads
 from ..environment import torch_defaults
 from ..free_memory import told_shortage
-from ..lm.cpu_compiler import VARIABLE
 from ..lm.cpu_step import why_ordinary
 from ..lm.cpu_team import Team
 from ..lm.language_model import LMModel
@@ -79,7 +77,7 @@ def generate(
         use_cuda_graphs: record steps as CUDA graphs; None records them if the device can. They are
             freed before this returns, and the codes are the same with and without them.
         use_compiled_steps: run each step of a CPU in one compiled call; None does so where that is
-            possible and MUSICGEN_COMPILED is 1.
+            possible and MUSICGEN_COMPILED is not 0.
 
     Returns:
         Codes int64 `[B, K, T]` on the CPU; the prompt's codes come first.
@@ -254,9 +252,7 @@ def _mix_bits(seed: int) -> int:
 
 
 def _compiles(lm: LMModel, device: torch.device, wanted: bool | None) -> bool:
-    """Whether the steps run compiled: where they are asked for, here or by MUSICGEN_COMPILED=1."""
-    if wanted is None and os.environ.get(VARIABLE, "").strip() != "1":
-        return False
+    """Whether the steps run compiled."""
     reason = why_ordinary(lm, device) if wanted is not False else "they are turned off"
     if wanted and reason is not None:
         raise ValueError(

@@ -1,6 +1,7 @@
 """Key and value caches of one generation.
 
 A :class:`KVCache` writes into a buffer of fixed size, so that no step copies earlier keys and values.
+On a CPU it may keep them in float16, which holds half the bytes and about three digits.
 A :class:`CrossCache` holds the projected condition, which is the same in every step.
 """
 
@@ -11,17 +12,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .large_pages import LargePages
+
+_MOST = torch.finfo(torch.float16).max
+
 
 class KVCache:
     """Keys and values of one self-attention layer: `[rows, heads, capacity, head_dim]` each."""
 
     def __init__(
-        self, rows: int, num_heads: int, capacity: int, head_dim: int, device: torch.device, dtype: torch.dtype
+        self,
+        rows: int,
+        num_heads: int,
+        capacity: int,
+        head_dim: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        pages: LargePages | None = None,
     ) -> None:
-        shape = (rows, num_heads, capacity, head_dim)
         # Zeros, not empty memory: masked values are multiplied by weight 0, and 0 x NaN is NaN.
-        self.keys = torch.zeros(shape, device=device, dtype=dtype)
-        self.values = torch.zeros(shape, device=device, dtype=dtype)
+        both = (2, rows, num_heads, capacity, head_dim)
+        self.keys, self.values = (
+            torch.zeros(both, device=device, dtype=dtype) if pages is None else pages.zeros(both, dtype)
+        )
         self.length = 0
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,10 +49,20 @@ class KVCache:
                 f"a KV cache of {self.keys.shape[2]} positions was asked to hold {end}; allocate one with a larger "
                 "capacity."
             )
+        if self.keys.dtype == torch.float16 != keys.dtype and max(map(_largest, (keys, values))) > _MOST:
+            self.widen()
         self.keys[:, :, self.length : end] = keys
         self.values[:, :, self.length : end] = values
         self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        return self.keys[:, :, :end].to(keys.dtype), self.values[:, :, :end].to(keys.dtype)
+
+    def widen(self) -> None:
+        """Keep the numbers in float32 from now on."""
+        self.keys, self.values = self.keys.float(), self.values.float()
+
+
+def _largest(numbers: Tensor) -> float:
+    return float(numbers.abs().amax())
 
 
 class StaticKVCache(KVCache):

@@ -16,19 +16,22 @@ from llvmlite import ir
 
 from . import cpu_plan as at
 from .cpu_functions import exponential, gelu
+from .cpu_loops import products, share_of, words_of
 from .machine_code import LANES, SIZES, SPAN, Code, Value
 
 SYMBOL = "musicgen_step"
 _SPINS = 2000
 _OUTPUTS = 4
+_MOST = 65504.0
 
 
-def step_module(*, many_registers: bool) -> Any:
+def step_module(*, many_registers: bool, measured: bool = False) -> Any:
     """The module of LLVM that holds the step, under the name SYMBOL.
 
-    many_registers: whether the processor has 32 registers of 16 numbers. Results do not depend on it.
+    many_registers: whether the processor has 32 registers of 16 numbers. measured: whether the times of the
+    phases are added up. Results depend on neither.
     """
-    return _Step(ir.Module("musicgen"), many_registers).module
+    return _Step(ir.Module("musicgen"), many_registers, measured).module
 
 
 def _larger(a: Value, b: Value) -> Value:
@@ -38,13 +41,13 @@ def _larger(a: Value, b: Value) -> Value:
 class _Step:
     """Writes the functions into a module, those that are called before those that call them."""
 
-    def __init__(self, module: Any, many_registers: bool) -> None:
-        self.module, self.many_registers = module, many_registers
+    def __init__(self, module: Any, many_registers: bool, measured: bool) -> None:
+        self.module, self.many_registers, self.measured = module, many_registers, measured
         self.meet = self._write("meet", self._meet)
         self.products = [self._write(f"product_{kind}", partial(self._product, kind=kind)) for kind in at.KINDS]
         self.multiply = self._write("multiply", self._multiply)
         self.norm = self._write("norm", self._norm)
-        self.attend = self._write("attend", self._attend)
+        self.attend = [self._write(f"attend_{kind}", partial(self._attend, kind=kind)) for kind in at.CACHE_KINDS]
         self.attend_to_itself = self._write("attend_to_itself", self._attend_to_itself)
         self.attend_to_condition = self._write("attend_to_condition", self._attend_to_condition)
         self.embed = self._write("embed", self._embed)
@@ -105,7 +108,7 @@ class _Step:
 
             def some_rows(row: Value, count: int) -> None:
                 inputs = [source + columns * (row + j) * 4 for j in range(count)]
-                numbers = _products(code, kind, matrix, inputs, columns)
+                numbers = products(code, kind, matrix, inputs, columns)
                 for index, number in enumerate(numbers):
                     put(row + index // outputs, output + index % outputs, number)
 
@@ -160,13 +163,13 @@ class _Step:
 
     def _attend(
         self, code: Code, query: Value, keys: Value, values: Value, count: Value, size: Value,
-        scores: Value, target: Value,
+        scores: Value, target: Value, *, kind: str,
     ) -> None:  # fmt: skip
-        """Attention of one head of one row to `count` keys and values of `size` numbers."""
-        scale = code.single(1.0) / code.root(size.as_float())
+        """Attention of one head of one row to `count` keys and values of `size` numbers of one kind."""
+        width, scale = SIZES[kind], code.single(1.0) / code.root(size.as_float())
 
         def score(place: Value, largest: list[Value]) -> list[Value]:
-            (product,) = _products(code, "float32", [keys + size * place * 4], [query], size)
+            (product,) = products(code, kind, [keys + size * place * width], [query], size)
             product = product * scale
             code.write(scores + place * 4, product)
             return [_larger(largest[0], product)]
@@ -185,9 +188,9 @@ class _Step:
             """Weigh `blocks` times 16 numbers of each value, or one number."""
 
             def add(place: Value, sums: list[Value]) -> list[Value]:
-                weight, value = code.read(scores + place * 4, lanes=False), values + (size * place + c) * 4
+                weight, value = code.read(scores + place * 4, lanes=False), values + (size * place + c) * width
                 return [
-                    code.fused(total.like(weight), code.read(value + SPAN * block, lanes=lanes), total)
+                    code.fused(total.like(weight), code.read(value + LANES * width * block, kind, lanes=lanes), total)
                     for block, total in enumerate(sums)
                 ]
 
@@ -203,43 +206,41 @@ class _Step:
         self, code: Code, plan: Value, layer: Value, thread: Value, threads: Value, scores: Value
     ) -> None:
         """Put each row's key and value into the cache, and attend to all up to it."""
-        rows, heads, size, dim, capacity, place, qkv, attended, first_keys = _words(
-            code,
-            plan,
-            at.ROWS,
-            at.HEADS,
-            at.HEAD_DIM,
-            at.DIM,
-            at.CAPACITY,
-            at.PLACE,
-            at.QKV,
-            at.ATTENDED,
+        rows, heads, size, dim, capacity, place, qkv, attended, first_keys = words_of(
+            code, plan, at.ROWS, at.HEADS, at.HEAD_DIM, at.DIM, at.CAPACITY, at.PLACE, at.QKV, at.ATTENDED,
             at.FIRST_KEYS,
-        )
-        all_keys, all_values = code.word(plan, layer + at.KEYS), code.word(plan, layer + at.VALUES)
+        )  # fmt: skip
+        all_keys, all_values, kept = words_of(code, plan + layer * 8, at.KEYS, at.VALUES, at.CACHE_KIND)
 
-        def one_head(item: Value) -> None:
-            row, head = item // heads, item % heads
+        def one_head(item: Value, kind: str, attend: Code) -> None:
+            width, row, head = SIZES[kind], item // heads, item % heads
             query = qkv + (dim * 3 * row + size * head) * 4
-            keys, values = (start + size * capacity * item * 4 for start in (all_keys, all_values))
+            keys, values = (start + size * capacity * item * width for start in (all_keys, all_values))
 
             def append(c: Value, lanes: bool) -> None:
                 for number, store in ((1, keys), (2, values)):
                     new = code.read(query + (dim * number + c) * 4, lanes=lanes)
-                    code.write(store + (size * place + c) * 4, new)
+                    code.write(store + (size * place + c) * width, new, kind)
+                    if kind == "float16":
+                        large = (new.like(_MOST) < code.absolute(new)).then(new.like(1.0), new.like(0.0))
+                        with code.when(code.single(0.0) < (code.total(large) if lanes else large)):
+                            code.atomic_add(plan + (layer + at.TOO_LARGE) * 8, 1)
 
             code.each(code.each(0, size, LANES, partial(append, lanes=True)), size, 1, partial(append, lanes=False))
             begin = code.word(first_keys, row)
-            skipped, target = size * begin * 4, attended + (dim * row + size * head) * 4
-            code.call(self.attend, query, keys + skipped, values + skipped, place + 1 - begin, size, scores, target)
+            skipped, target = size * begin * width, attended + (dim * row + size * head) * 4
+            code.call(attend, query, keys + skipped, values + skipped, place + 1 - begin, size, scores, target)
 
-        code.each(*_share(thread, threads, rows * heads), 1, one_head)
+        for number, (kind, attend) in enumerate(zip(at.CACHE_KINDS, self.attend, strict=True)):
+            with code.when(kept.equals(number)):
+                one = partial(one_head, kind=kind, attend=attend)
+                code.each(*share_of(thread, threads, rows * heads), 1, one)
 
     def _attend_to_condition(
         self, code: Code, plan: Value, layer: Value, thread: Value, threads: Value, scores: Value
     ) -> None:
         """Attend from each row that has a condition to its vectors."""
-        rows, heads, size, dim, capacity, queries, attended, lengths = _words(
+        rows, heads, size, dim, capacity, queries, attended, lengths = words_of(
             code, plan, at.CROSS_ROWS, at.HEADS, at.HEAD_DIM, at.DIM, at.CROSS_CAPACITY, at.QKV, at.ATTENDED,
             at.CROSS_LENGTHS,
         )  # fmt: skip
@@ -250,27 +251,18 @@ class _Step:
             keys, values = (start + size * capacity * item * 4 for start in (all_keys, all_values))
             place = (dim * row + size * head) * 4
             count = code.word(lengths, row)
-            code.call(self.attend, queries + place, keys, values, count, size, scores, attended + place)
+            code.call(self.attend[0], queries + place, keys, values, count, size, scores, attended + place)
 
-        code.each(*_share(thread, threads, rows * heads), 1, one_head)
+        code.each(*share_of(thread, threads, rows * heads), 1, one_head)
 
     def _embed(self, code: Code, plan: Value, thread: Value, threads: Value) -> None:
         """Sum the embeddings of the column's codes and the position, in each row."""
-        rows, batch, dim, codebooks, card, states, table, positions, place = _words(
-            code,
-            plan,
-            at.ROWS,
-            at.BATCH,
-            at.DIM,
-            at.CODEBOOKS,
-            at.CARD,
-            at.STATES,
-            at.EMBEDDING,
-            at.POSITIONS,
+        rows, batch, dim, codebooks, card, states, table, positions, place = words_of(
+            code, plan, at.ROWS, at.BATCH, at.DIM, at.CODEBOOKS, at.CARD, at.STATES, at.EMBEDDING, at.POSITIONS,
             at.PLACE,
-        )
-        all_codes, first_keys = _words(code, plan, at.CODES, at.FIRST_KEYS)
-        first, last = _share(thread, threads, dim)
+        )  # fmt: skip
+        all_codes, first_keys = words_of(code, plan, at.CODES, at.FIRST_KEYS)
+        first, last = share_of(thread, threads, dim)
 
         def one_row(row: Value) -> None:
             codes = all_codes + codebooks * (row % batch) * 8
@@ -306,10 +298,10 @@ class _Step:
         self, code: Code, plan: Value, layer: Value, thread: Value, threads: Value, normed: Value, scores: Value
     ) -> None:
         """One layer's part of a thread; all rows are in STATES before and after."""
-        rows, dim, ffn, led, states, qkv, attended, inner = _words(
+        rows, dim, ffn, led, states, qkv, attended, inner = words_of(
             code, plan, at.ROWS, at.DIM, at.FFN, at.CROSS_ROWS, at.STATES, at.QKV, at.ATTENDED, at.INNER
         )
-        own, own_qkv, own_inner = (_share(thread, threads, count) for count in (dim, dim * 3, ffn))
+        own, own_qkv, own_inner = (share_of(thread, threads, count) for count in (dim, dim * 3, ffn))
 
         def product(
             matrix: int, source: Value, rows: Value, columns: Value, target: Value, width: Value,
@@ -317,40 +309,59 @@ class _Step:
         ) -> None:  # fmt: skip
             code.call(self.multiply, plan, layer + matrix, source, rows, columns, target, width, *share, int(add))
 
-        def meet() -> None:
-            code.call(self.meet, plan, threads)
+        def done(phase: str, *, meet: bool = True) -> None:
+            if meet:
+                code.call(self.meet, plan, threads)
+            self._mark(code, plan, thread, phase)
 
-        code.call(self.norm, plan, layer + at.NORM_SELF, states, rows, dim, normed)
+        def norm(words: int, rows: Value) -> None:
+            code.call(self.norm, plan, layer + words, states, rows, dim, normed)
+            done("norms", meet=False)
+
+        norm(at.NORM_SELF, rows)
         product(at.SELF_QKV, normed, rows, dim, qkv, dim * 3, own_qkv)
-        meet()
+        done("self: qkv")
         code.call(self.attend_to_itself, plan, layer, thread, threads, scores)
-        meet()
+        done("self: attention")
         product(at.SELF_OUT, attended, rows, dim, states, dim, own, add=True)
-        meet()
+        done("self: out")
         with code.when(led.differs(0)):
-            code.call(self.norm, plan, layer + at.NORM_CROSS, states, led, dim, normed)
+            norm(at.NORM_CROSS, led)
             product(at.CROSS_Q, normed, led, dim, qkv, dim, own)
-            meet()
+            done("cross: q")
             code.call(self.attend_to_condition, plan, layer, thread, threads, scores)
-            meet()
+            done("cross: attention")
             product(at.CROSS_OUT, attended, led, dim, states, dim, own, add=True)
-            meet()
-        code.call(self.norm, plan, layer + at.NORM_FFN, states, rows, dim, normed)
+            done("cross: out")
+        norm(at.NORM_FFN, rows)
         product(at.FFN_IN, normed, rows, dim, inner, ffn, own_inner)
+        done("ffn: in", meet=False)
         code.call(self.activate, inner, rows, ffn, *own_inner)
-        meet()
+        done("ffn: gelu")
         product(at.FFN_OUT, inner, rows, ffn, states, dim, own, add=True)
-        meet()
+        done("ffn: out")
+
+    def _mark(self, code: Code, plan: Value, thread: Value, phase: str) -> None:
+        """In a measured build, add the time since the last mark to a phase; the first thread does it."""
+        if self.measured:
+            with code.when(thread.equals(0)):
+                place, now = code.word(plan, at.TIMES) + 8 * at.PHASES.index(phase), code.ticks()
+                code.write_word(place, code.word(place, 0) + now - code.word(plan, at.LAST_TIME))
+                code.write_word(plan + 8 * at.LAST_TIME, now)
 
     def _step(self, code: Code, thread: Value, threads: Value, plan: Value) -> None:
         """One thread's part of a step: a column of codes in, LOGITS `[rows, codebooks * card]` out."""
-        rows, dim, layers, scores_size, states, codebooks, card = _words(
+        rows, dim, layers, scores_size, states, codebooks, card = words_of(
             code, plan, at.ROWS, at.DIM, at.LAYERS, at.SCORES_SIZE, at.STATES, at.CODEBOOKS, at.CARD
         )
         normed = code.word(plan, at.NORMED) + rows * dim * thread * 4
         scores = code.word(plan, at.SCORES) + scores_size * thread * 4
+        if self.measured:
+            with code.when(thread.equals(0)):
+                code.write_word(plan + 8 * at.LAST_TIME, code.ticks())
         code.call(self.embed, plan, thread, threads)
         code.call(self.meet, plan, threads)
+        self._mark(code, plan, thread, "embedding")
         code.each(
             0, layers, 1,
             lambda number: code.call(
@@ -358,36 +369,9 @@ class _Step:
             ),
         )  # fmt: skip
         code.call(self.norm, plan, at.OUT_NORM, states, rows, dim, normed)
+        self._mark(code, plan, thread, "norms")
         outputs = codebooks * card
-        share = _share(thread, threads, outputs)
+        share = share_of(thread, threads, outputs)
         code.call(self.multiply, plan, at.HEAD, normed, rows, dim, code.word(plan, at.LOGITS), outputs, *share, 0)
         code.call(self.meet, plan, threads)
-
-
-def _products(code: Code, kind: str, matrix: list[Value], inputs: list[Value], columns: Value) -> list[Value]:
-    """The products of some outputs' weights with some rows' inputs, each given by its address: row after row."""
-
-    size, outputs = SIZES[kind], len(matrix)
-
-    def add(i: Value, sums: list[Value], lanes: bool) -> list[Value]:
-        if lanes and outputs > 1:
-            # The outputs after these, fetched in the order in which they lie.
-            for line in range(outputs * LANES * size // 64):
-                code.prefetch(matrix[0] + (columns + i) * size * outputs + 64 * line)
-        weights = [code.read(start + i * size, kind, lanes=lanes) for start in matrix]
-        numbers = [code.read(start + i * 4, lanes=lanes) for start in inputs]
-        pairs = ((weight, number) for number in numbers for weight in weights)
-        return [code.fused(weight, number, old) for (weight, number), old in zip(pairs, sums, strict=True)]
-
-    zeros = [code.zeros()] * (len(matrix) * len(inputs))
-    rest, *lanes = code.fold(0, columns, LANES, zeros, partial(add, lanes=True))
-    return code.fold(rest, columns, 1, [code.total(each) for each in lanes], partial(add, lanes=False))[1:]
-
-
-def _share(thread: Value, threads: Value, count: Value) -> tuple[Value, Value]:
-    """The part of `count` things that a thread does: first, last."""
-    return thread * count // threads, (thread + 1) * count // threads
-
-
-def _words(code: Code, plan: Value, *indices: int) -> list[Value]:
-    return [code.word(plan, index) for index in indices]
+        self._mark(code, plan, thread, "heads")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ..free_memory import require_memory
+from .large_pages import LargePages
 
 _PARTS = 16
 _FEW_ROWS = 32
@@ -29,7 +30,8 @@ _SMALL = 1 << 20
 _BLOCK_INPUTS, _BLOCK_OUTPUTS = 512, 16
 _ENDS = torch.tensor([[-1.0, *[1.0] * 7]])
 _TINY = torch.finfo(torch.float32).tiny
-_PLAIN = ContextVar("_PLAIN", default=False)
+_PACKED, _UNROUNDED, _ROUNDED = range(3)
+_PLAIN = ContextVar("_PLAIN", default=_PACKED)
 # The overloads themselves, since resolving them takes a third of a short call.
 _multiply_float16 = torch.ops.quantized.linear_dynamic_fp16.default
 _multiply_int8 = torch.ops.quantized.linear_dynamic.default
@@ -113,22 +115,29 @@ def _is_quick(x: Tensor, weight: Tensor) -> bool:
     return rows <= _FEW_ROWS and weight.dtype == torch.float32 and outputs % _PARTS == 0 and weight.numel() >= _SMALL
 
 
-def round_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
+def round_rows(weight: Tensor, pages: LargePages | None = None) -> tuple[Tensor, Tensor]:
     """Round `[outputs, inputs]` to int8 as it lies: the numbers, and one float32 scale per output."""
-    scales = (weight.float().abs().amax(dim=1) / 127).clamp_min(_TINY)
-    return (weight.float() / scales[:, None]).round_().to(torch.int8), scales
+    wide = weight.float()
+    scales = (wide.abs().amax(dim=1) / 127).clamp_min(_TINY)
+    numbers = (pages or LargePages()).zeros(weight.shape, torch.int8)
+    return numbers.copy_((wide / scales[:, None]).round_()), scales
 
 
-def rounded_rows(layer: nn.Linear) -> tuple[Tensor, Tensor] | None:
+def rounded_rows(layer: nn.Linear, pages: LargePages | None = None) -> tuple[Tensor, Tensor] | None:
     """The weights of a layer of :func:`quick_operations` as :func:`round_rows` gives them, made once; None where the
-    layer's weights are to be read as they are."""
-    return layer._pack(layer.weight, round_rows) if getattr(layer, "_rounds", False) else None  # type: ignore[operator]
+    layer's weights are to be read as they are. pages: where they go."""
+    if not getattr(layer, "_rounds", False):
+        return None
+    return layer._pack(layer.weight, "rows", partial(round_rows, pages=pages))  # type: ignore[operator]
 
 
 @contextmanager
-def plain_weights() -> Iterator[None]:
-    """Make no packed copy of weights meanwhile: a product widens them as it comes. For a few large products."""
-    token = _PLAIN.set(True)
+def plain_weights(*, rounded: bool = False) -> Iterator[None]:
+    """Make no packed copy of weights meanwhile: a product widens them as it comes. For a few large products.
+
+    rounded: whether weights that :func:`rounded_rows` has rounded are taken as it made them.
+    """
+    token = _PLAIN.set(_ROUNDED if rounded else _UNROUNDED)
     try:
         yield
     finally:
@@ -140,7 +149,7 @@ class _Packed:
     """A packed weight and its source. Holding the source keeps its address from being reused by another weight."""
 
     source: Tensor
-    pack: Any
+    form: str
     weight: Any
 
     def __deepcopy__(self, memo: Any) -> None:
@@ -176,22 +185,29 @@ def quick_operations(base: Any, *, int8: bool = False) -> Any:
                 return super().forward(x)
             flat = x.reshape(-1, x.shape[-1])  # [rows, inputs]
             if _PLAIN.get() and weight.dtype != torch.float32:
-                wide = weight.float()
+                wide = self._widened(weight)
                 made = few_rows_product(flat, wide) if _is_quick(flat, wide) else torch.nn.functional.linear(flat, wide)
             elif int8 and reads_int8() and not _PLAIN.get():
-                made = int8_product(flat, self._pack(weight, pack_int8))
+                made = int8_product(flat, self._pack(weight, "int8", pack_int8))
             elif weight.dtype == torch.float16 and reads_float16():
-                made = _multiply_float16(flat, self._pack(weight, pack_float16))
+                made = _multiply_float16(flat, self._pack(weight, "float16", pack_float16))
             elif _is_quick(flat, weight):
                 made = few_rows_product(flat, weight)
             else:
                 return super().forward(x)
             return made.view(*x.shape[:-1], -1)
 
-        def _pack(self, weight: Tensor, pack: Any) -> Any:
+        def _widened(self, weight: Tensor) -> Tensor:
+            """The weights in float32, for once."""
+            if _PLAIN.get() != _ROUNDED or self._packed is None or self._packed.form != "rows":
+                return weight.float()
+            numbers, scales = self._packed.weight
+            return numbers * scales[:, None]
+
+        def _pack(self, weight: Tensor, form: str, pack: Any) -> Any:
             kept = self._packed
-            if kept is None or kept.pack is not pack or kept.source.data_ptr() != weight.data_ptr():
-                self._packed = kept = _Packed(weight.detach(), pack, pack(weight))
+            if kept is None or kept.form != form or kept.source.data_ptr() != weight.data_ptr():
+                self._packed = kept = _Packed(weight.detach(), form, pack(weight))
             return kept.weight
 
     return SimpleNamespace(Linear=Linear, LayerNorm=base.LayerNorm, Embedding=base.Embedding)

@@ -23,13 +23,24 @@ ARRIVED, ROUND, GIVEN_UP = 32, 40, 48
 YIELD = 49
 # The numbers of each thread's part of SCORES.
 SCORES_SIZE = 50
+# Where the phases' times stand, int64 `[len(PHASES)]`, and the time at which the last one ended. Measured builds only.
+TIMES, LAST_TIME = 51, 52
 LAYER_TABLE = 56
 
 # A layer's words: norms (weight, bias), matrices, and addresses of keys and values.
 NORM_SELF, NORM_CROSS, NORM_FFN = 0, 2, 4
 SELF_QKV, SELF_OUT, CROSS_Q, CROSS_OUT, FFN_IN, FFN_OUT = 6, 9, 12, 15, 18, 21
 KEYS, VALUES, CROSS_KEYS, CROSS_VALUES = 24, 25, 26, 27
-LAYER_WORDS = 28
+# The cache's kind, and how often a number was too large for it.
+CACHE_KIND, TOO_LARGE = 28, 29
+LAYER_WORDS = 30
 
 # A matrix's kind is an index of this.
 KINDS = ("float32", "float16", "bfloat16", "int8")
+CACHE_KINDS = ("float32", "float16")
+
+# The phases of a step whose times a measured build adds up; waiting for the other threads is part of each.
+PHASES = (
+    "embedding", "norms", "self: qkv", "self: attention", "self: out", "cross: q", "cross: attention", "cross: out",
+    "ffn: in", "ffn: gelu", "ffn: out", "heads",
+)  # fmt: skip

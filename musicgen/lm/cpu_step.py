@@ -2,12 +2,14 @@
 
 The ordinary step (`language_model.py`) is the definition. This one reads the same parameters where
 they lie and shares the same caches, so that either can go on where the other stopped. The weights are
-looked up anew for each generation, since a host may have exchanged them.
+looked up anew for each generation, since a host may have exchanged them. The first compiled step of a
+process is held against the ordinary one, kind by kind of numbers: see :meth:`CompiledStep.proven`.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 from collections.abc import Sequence
 
 import torch
@@ -19,6 +21,7 @@ from .cpu_compiler import compiled_step, give_way, why_not_compiled
 from .cpu_linear import rounded_rows
 from .cpu_team import Team
 from .language_model import LMModel
+from .large_pages import LargePages
 from .transformer import TransformerLayer, sinusoidal_positions
 
 _KINDS = {
@@ -26,6 +29,12 @@ _KINDS = {
     torch.float16: at.KINDS.index("float16"),
     torch.bfloat16: at.KINDS.index("bfloat16"),
 }
+
+CACHE_VARIABLE = "MUSICGEN_CACHE"
+_CACHES = {"fp32": torch.float32, "fp16": torch.float16}
+TOLERANCE = 0.01
+"""How far logits may be from the ordinary step's, as a part of their standard deviation."""
+_PROVEN: set[tuple[int, ...]] = set()
 
 
 def why_ordinary(lm: LMModel, device: torch.device) -> str | None:
@@ -50,6 +59,23 @@ def _is_readable(name: str, module: nn.Linear | nn.LayerNorm | nn.Embedding) -> 
     return type(weight.data) is Tensor and weight.is_cpu and weight.dtype in kinds and weight.is_contiguous()
 
 
+def cache_dtype(lm: LMModel) -> torch.dtype:
+    """The numbers that a compiled step's cache keeps: float16 beside weights that are rounded to int8, else float32.
+
+    MUSICGEN_CACHE, fp16 or fp32, overrides it.
+
+    Raises:
+        ValueError: the variable has another value.
+    """
+    asked = os.environ.get(CACHE_VARIABLE, "").strip().lower()
+    if asked and asked not in _CACHES:
+        raise ValueError(
+            f"{CACHE_VARIABLE} is {asked!r}; allowed are fp16, fp32, or nothing for the kind that suits the weights."
+        )
+    rounds = any(getattr(module, "_rounds", False) for module in lm.modules())
+    return _CACHES[asked or ("fp16" if rounds else "fp32")]
+
+
 class CompiledStep:
     """The step of one generation.
 
@@ -72,11 +98,14 @@ class CompiledStep:
         team: Team,
     ) -> None:
         self._team, self._caches, self._step = team, caches, compiled_step()
+        self._pages = LargePages()
+        self._fault: BaseException | None = None
         self._config, self._batch = lm.config, batch
         self._rows, _, self._capacity, _ = caches[0].keys.shape
         self._plan = (ctypes.c_int64 * (at.LAYER_TABLE + at.LAYER_WORDS * lm.config.num_layers))()
         self._address = ctypes.addressof(self._plan)
         self._kept: list[Tensor] = []
+        self._cache_kinds: list[torch.dtype | None] = [None] * len(caches)
         self._set_sizes(lm)
         self._set_work_space()
         zeros = torch.zeros(self._rows, dtype=torch.long)
@@ -90,6 +119,7 @@ class CompiledStep:
         config, place = self._config, self._caches[0].length
         if place >= self._capacity:
             raise ValueError(f"a KV cache of {self._capacity} positions was asked to hold {place + 1}.")
+        self._follow_caches()
         codes = codes.contiguous()
         least, most = codes.aminmax()
         if int(least) < 0 or int(most) > config.card:
@@ -97,17 +127,78 @@ class CompiledStep:
         logits = torch.empty(self._rows, config.num_codebooks, 1, config.card)
         plan = self._plan
         plan[at.CODES], plan[at.LOGITS], plan[at.PLACE] = codes.data_ptr(), logits.data_ptr(), place
-        try:
-            self._team.run(self._part)
-        except BaseException:
-            plan[at.GIVEN_UP] = 1  # whoever waits for this thread leaves
-            raise
+        self._run()
+        while self._widened():
+            self._run()  # the step writes the same again, to the same places
         for cache in self._caches:
             cache.length = place + 1
         return logits
 
+    @property
+    def proven(self) -> bool:
+        """Whether steps over these kinds of numbers were compared in this process."""
+        return self._kinds() in _PROVEN
+
+    def agrees(self, codes: Tensor, expected: Tensor) -> tuple[Tensor, str | None]:
+        """Feed a column as a call does, and hold the logits against those of the ordinary step.
+
+        Returns:
+            The logits, and None or how they are wrong.
+        """
+        logits = self(codes)
+        allowed = TOLERANCE * float(expected.std())
+        largest = float((logits - expected).abs().max())
+        if largest <= allowed:
+            _PROVEN.add(self._kinds())
+            return logits, None
+        return logits, f"its logits are off by {largest:.3g}, where {allowed:.3g} is allowed"
+
+    def _kinds(self) -> tuple[int, ...]:
+        """The kinds of the matrices and of the caches, and whether there is more than one row."""
+        words = range(at.LAYER_TABLE, len(self._plan), at.LAYER_WORDS)
+        matrices = {self._plan[start + at.SELF_QKV + 1] for start in words} | {self._plan[at.HEAD + 1]}
+        caches = {len(at.KINDS) + self._plan[start + at.CACHE_KIND] for start in words}
+        return (*sorted(matrices | caches), int(self._rows > 1))
+
+    def _run(self) -> None:
+        try:
+            self._team.run(self._part)
+        except BaseException:
+            self._plan[at.GIVEN_UP] = 1  # whoever waits for this thread leaves
+            raise
+        if self._fault is not None:
+            raise RuntimeError("a thread of the compiled step ended early") from self._fault
+
+    def _follow_caches(self) -> None:
+        """Look for caches that were widened while the ordinary step filled them."""
+        for number, cache in enumerate(self._caches):
+            if self._cache_kinds[number] is not cache.keys.dtype:
+                self._put_cache(number)
+
+    def _widened(self) -> bool:
+        """Widen the caches that a number was too large for; whether there were any."""
+        found = False
+        for number, cache in enumerate(self._caches):
+            start = at.LAYER_TABLE + at.LAYER_WORDS * number
+            if self._plan[start + at.TOO_LARGE]:
+                self._plan[start + at.TOO_LARGE] = 0
+                found = True
+                cache.widen()
+                self._put_cache(number)
+        return found
+
+    def _put_cache(self, number: int) -> None:
+        start, cache = at.LAYER_TABLE + at.LAYER_WORDS * number, self._caches[number]
+        self._put(start + at.KEYS, cache.keys)
+        self._put(start + at.VALUES, cache.values)
+        self._cache_kinds[number] = cache.keys.dtype
+        self._plan[start + at.CACHE_KIND] = at.CACHE_KINDS.index(str(cache.keys.dtype).removeprefix("torch."))
+
     def _part(self, thread: int, threads: int) -> None:
-        self._step(thread, threads, self._address)
+        try:
+            self._step(thread, threads, self._address)
+        except BaseException as error:
+            self._plan[at.GIVEN_UP], self._fault = 1, error
 
     def _put(self, index: int, tensor: Tensor) -> None:
         """Put a tensor's address into the plan, and keep the tensor."""
@@ -158,8 +249,7 @@ class CompiledStep:
             self._put_matrix(start + at.SELF_OUT, layer.self_attn.out)
             self._put_matrix(start + at.FFN_IN, layer.ffn_in)
             self._put_matrix(start + at.FFN_OUT, layer.ffn_out)
-            self._put(start + at.KEYS, self._caches[number].keys)
-            self._put(start + at.VALUES, self._caches[number].values)
+            self._put_cache(number)
             if self._config.cross_attention:
                 self._put_norm(start + at.NORM_CROSS, layer.norm_cross)
                 self._put_matrix(start + at.CROSS_Q, layer.cross_attn.q)
@@ -170,7 +260,7 @@ class CompiledStep:
         self._put(index + 1, norm.bias)
 
     def _put_matrix(self, index: int, layer: nn.Linear) -> None:
-        rounded = rounded_rows(layer)
+        rounded = rounded_rows(layer, self._pages)
         if rounded is None:
             self._put(index, layer.weight)
             self._plan[index + 1] = _KINDS[layer.weight.dtype]

@@ -37,6 +37,11 @@ class Team:
         torch.set_num_threads(1)
         return self
 
+    def give_back(self) -> None:
+        """Give torch its threads back, and run nothing more: the ordinary step goes on."""
+        if self._before is not None:
+            torch.set_num_threads(self._before)
+
     def __exit__(self, *_: object) -> None:
         """End the helpers, and give torch its threads back."""
         for queue in self._queues:

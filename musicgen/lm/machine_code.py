@@ -165,6 +165,14 @@ class Code:
         with self.builder.if_then(condition.value):
             yield
 
+    def either(self, condition: Value, yes: Callable[[], None], no: Callable[[], None]) -> None:
+        """Do one of two things."""
+        with self.builder.if_else(condition.value) as (then, otherwise):
+            with then:
+                yes()
+            with otherwise:
+                no()
+
     def fold(
         self,
         first: Value | int,
@@ -237,11 +245,11 @@ class Code:
             number = self.builder.fptrunc(number, _vector(STORED[kind]) if lanes else STORED[kind])
         self.builder.store(number, self.builder.inttoptr(address.value, number.type.as_pointer()), align=SIZES[kind])
 
-    def prefetch(self, address: Value) -> None:
-        """Fetch memory that is read soon; it need not exist."""
+    def prefetch(self, address: Value, level: int) -> None:
+        """Fetch memory that is read soon into the first or the second cache; it need not exist."""
         kind = ir.FunctionType(ir.VoidType(), [_BYTES, _BIT32, _BIT32, _BIT32])
         where = self.builder.inttoptr(address.value, _BYTES)
-        options = [ir.Constant(_BIT32, number) for number in (0, 3, 1)]
+        options = [ir.Constant(_BIT32, number) for number in (0, 4 - level, 1)]
         self.builder.call(self._declared("llvm.prefetch.p0i8", kind), [where, *options])
 
     def fused(self, a: Value, b: Value, c: Value) -> Value:
@@ -287,6 +295,15 @@ class Code:
         """An int64 that threads share."""
         pointer = self.builder.inttoptr(address.value, _WORD.as_pointer())
         return self._value(self.builder.load_atomic(pointer, "acquire", 8))
+
+    def write_word(self, address: Value, number: Value) -> None:
+        """Store an int64."""
+        self.builder.store(number.value, self.builder.inttoptr(address.value, _WORD.as_pointer()), align=8)
+
+    def ticks(self) -> Value:
+        """The processor's own clock, int64."""
+        function = self._declared("llvm.readcyclecounter", ir.FunctionType(_WORD, []))
+        return self._value(self.builder.call(function, []))
 
     def _declared(self, name: str, kind: Any) -> Any:
         return self.module.globals.get(name) or ir.Function(self.module, kind, name)

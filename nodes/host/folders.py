@@ -239,7 +239,7 @@ def resolve_tokens(name: str | None) -> tuple[str, Path]:
     with suppress(ValueError):  # newer hosts refuse a path outside of their folders themselves
         path = Path(folder_paths.get_annotated_filepath(clean))
     root = folder_paths.annotated_filepath(clean)[1] or folder_paths.get_input_directory()
-    if path is None or not folder_paths.is_within_directory(root, str(path)) or not path.is_file():
+    if path is None or not _is_within(root, path) or not path.is_file():
         first = ", ".join(list(known)[:_NAMED]) or "none"
         raise ValueError(
             f"file is {name!r}, which does not exist; allowed are {first}. Put a file from MusicGen Save Tokens into "
@@ -290,12 +290,17 @@ def new_checkpoint(prefix: str) -> Numbered:
     return _numbered(prefix, ".safetensors")
 
 
+def _is_within(root: str, path: Path) -> bool:
+    """Whether a path is a folder or inside it; the oldest hosts have no such question."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
+
+
 def _numbered(prefix: str, suffix: str) -> Numbered:
     prefix = prefix.replace("\\", "/")
     if not prefix.rpartition("/")[2] or prefix.rpartition("/")[2].startswith("."):
         raise ValueError(f"filename_prefix is {prefix!r}; allowed are names that begin neither with nothing nor a dot.")
     root = folder_paths.get_output_directory()
-    if not folder_paths.is_within_directory(root, os.path.join(root, os.path.dirname(prefix))):
+    if not _is_within(root, Path(root, os.path.dirname(prefix))):
         raise ValueError(f"filename_prefix is {prefix!r}; allowed are places inside of ComfyUI's output folder.")
     try:
         folder, name, counter, _, _ = folder_paths.get_save_image_path(prefix, root)

@@ -64,11 +64,12 @@ def _rate(fps: float) -> Fraction:
 
 
 def _of_video(video: Any) -> Length:
-    try:
-        fps = Fraction(video.get_frame_rate())
-        return _of_frames(int(video.get_frame_count()), fps, "video frames")
-    except AttributeError as error:
-        raise ValueError(f"video is {shown(video)}; allowed is a VIDEO, as from Load Video.") from error
+    if not hasattr(video, "get_components"):
+        raise ValueError(f"video is {shown(video)}; allowed is a VIDEO, as from Load Video.")
+    if hasattr(video, "get_frame_count"):
+        return _of_frames(int(video.get_frame_count()), Fraction(video.get_frame_rate()), "video frames")
+    parts = video.get_components()  # hosts that can only count the frames by reading them
+    return _of_frames(len(parts.images), Fraction(parts.frame_rate), "video frames")
 
 
 def _of_frames(frames: int, fps: Fraction, noun: str) -> Length:

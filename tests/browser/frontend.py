@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import ConsoleMessage, Page, Response, sync_playwright
+from playwright.sync_api import ConsoleMessage, Locator, Page, Response, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = (
@@ -34,12 +34,14 @@ ARGUMENTS = (
 ABSENT_BY_DESIGN = re.compile(r"/(api/userdata\b|user\.css$|extensions/[^/]+/docs/[^/]+/\w+\.md$)")
 
 # ComfyUI's own first workflow looks for its models outside, and complains about that, sooner or later; ours name none.
-NOT_OURS = re.compile(r"/missingModelDownload-\w+\.js")
+NOT_OURS = re.compile(r"/missingModel\w+-[\w-]+\.js")
+# The page's own preview of a film comes from a place that `--disable-api-nodes` forbids.
+PREVIEW_OF_FILM = re.compile(r"^Loading media from\s+'blob:")
 
 READY = """(type) => window.app?.graph && window.LiteGraph?.registered_node_types[type]
   && app.graph.nodes.length > 0"""
 LOAD = "async ([graph, name]) => { await app.loadGraphData(graph, true, true, name) }"
-CONVERT = """async ([prompt, name, edits]) => {
+CONVERT = """async ([prompt, name, edits, bends]) => {
   await app.loadApiJson(prompt, name)
   for (const edit of edits) {
     let node = app.graph.getNodeById(edit.id)
@@ -54,11 +56,33 @@ CONVERT = """async ([prompt, name, edits]) => {
     node.pos = edit.pos
     node.setSize(edit.size)
   }
-  return JSON.parse(JSON.stringify(app.graph.serialize()))  // undefined would come out as null
+  for (const [from, slot, to, points] of bends) {
+    const link = [...app.graph.links.values()].find(
+      link => link.origin_id == from && link.origin_slot == slot && link.target_id == to)
+    for (const point of points) app.graph.createReroute(point, link)
+  }
+  const graph = JSON.parse(JSON.stringify(app.graph.serialize()))  // undefined would come out as null
+  for (const saved of graph.nodes) {  // newer frontends find values by these names, older ones by their order
+    const widgets = app.graph.getNodeById(saved.id).widgets ?? []
+    const kept = widgets.filter(w => w.serialize !== false && w.name !== 'audioUI')
+    if (kept.length) saved.widgets_values_named = Object.fromEntries(kept.map(w => [w.name, w.value]))
+  }
+  return JSON.parse(JSON.stringify(graph))
 }"""
+WIRES = """() => [...app.graph.links.values()].map(link => {
+  const from = app.graph.getNodeById(link.origin_id), to = app.graph.getNodeById(link.target_id)
+  const bends = []
+  for (let id = link.parentId; id != null; id = app.graph.reroutes.get(id).parentId)
+    bends.unshift(Array.from(app.graph.reroutes.get(id).pos))
+  return {
+    ends: [app.graph.nodes.indexOf(from), app.graph.nodes.indexOf(to)],
+    points: [Array.from(from.getOutputPos(link.origin_slot)), ...bends, Array.from(to.getInputPos(link.target_slot))],
+  }
+})"""
 PROMPT = "async () => JSON.parse(JSON.stringify((await app.graphToPrompt()).output))"
 NODES = """() => app.graph.nodes.map(node => ({
   type: node.type,
+  title: node.title,
   known: node.type in LiteGraph.registered_node_types,
   marked: !!node.has_errors,
   pictures: (node.imgs ?? []).map(image => [image.naturalWidth, image.naturalHeight]),
@@ -73,6 +97,9 @@ OPENED = """([name, before]) => {
 }"""
 SELECT = "type => app.canvas.selectNode(app.graph.nodes.find(node => node.type === type))"
 SET = "([key, value]) => app.extensionManager.setting.set(key, value)"
+FIT = "() => app.extensionManager.command.execute('Comfy.Canvas.FitView')"
+TOGGLE_APP = "() => app.extensionManager.command.execute('Comfy.ToggleLinear')"
+CANVAS = "() => { const box = app.canvas.canvas.getBoundingClientRect(); return [box.left, box.top] }"
 SHOW = """([x, y]) => {
   app.canvas.deselectAll()
   app.canvas.ds.scale = 1
@@ -86,6 +113,7 @@ END = """(seconds) => new Promise((resolve, reject) => {
   app.api.addEventListener('execution_interrupted', say, {once: true})
   setTimeout(() => reject(new Error(`no end of the run within ${seconds} s`)), 1000 * seconds)
 })"""
+RUNNING = "(seconds) => {{ const run = {{over: false}}; ({end})(seconds).finally(() => run.over = true); return run }}"
 PLAYER = """() => {
   const players = [...document.querySelectorAll('audio')]
   return players.find(player => player.src.includes('type=output') && player.duration > 0)
@@ -103,6 +131,23 @@ LISTEN = """async (player) => {
   player.pause()
   return {shown: player.duration, seconds: sound.duration, channels: sound.numberOfChannels, peak, started}
 }"""
+WATCH = """async () => {
+  const player = [...document.querySelectorAll('video')].find(
+    player => player.currentSrc.includes('type=output') && player.duration > 0)
+  const answer = await fetch(player.currentSrc)
+  const sound = await new OfflineAudioContext(2, 1, 48000).decodeAudioData(await answer.arrayBuffer())
+  const peak = sound.getChannelData(0).reduce((most, x) => Math.max(most, Math.abs(x)), 0)
+  player.muted = true
+  await player.play()
+  const started = await new Promise(resolve => {
+    player.addEventListener('timeupdate', () => player.currentTime > 0 && resolve(true))
+    setTimeout(() => resolve(false), 5000)
+  })
+  player.pause()
+  return {seconds: player.duration, width: player.videoWidth, peak, started}
+}"""
+FILM = """() => [...document.querySelectorAll('video')].some(
+  player => player.currentSrc.includes('type=output') && player.duration > 0)"""
 DROP = """async (player) => {
   const blob = await (await fetch(player.src)).blob()
   await app.handleFile(new File([blob], 'dropped.flac', {type: 'audio/flac'}))
@@ -150,7 +195,11 @@ class Frontend:
     def _on_console(self, message: ConsoleMessage) -> None:
         url = message.location.get("url", "")
         missing = message.text.startswith("Failed to load resource") and ABSENT_BY_DESIGN.search(_path(url))
-        if message.type == "error" and not missing and not NOT_OURS.search(_path(url)):
+        if (
+            message.type == "error"
+            and not missing
+            and not (NOT_OURS.search(_path(url)) or PREVIEW_OF_FILM.match(message.text))
+        ):
             self.complaints.append(f"console: {message.text} ({url})")
 
     def _on_response(self, response: Response) -> None:
@@ -179,13 +228,14 @@ class Frontend:
         """Open a workflow in the UI format."""
         self.page.evaluate(LOAD, [graph, name])
 
-    def convert(self, prompt: dict, name: str, edits: list[dict[str, Any]]) -> dict:
+    def convert(self, prompt: dict, name: str, edits: list[dict[str, Any]], bends: list[list[Any]]) -> dict:
         """Open a workflow in the API format, apply edits, and return it in the UI format.
 
         An edit has ``id`` of a node (a new one of ``type`` is made when there is none), ``pos``,
-        ``size`` and perhaps ``title``, ``widgets`` and ``properties``.
+        ``size`` and perhaps ``title``, ``widgets`` and ``properties``. A bend has the node that a wire leaves,
+        the slot, the node that it reaches, and the points between.
         """
-        return self.page.evaluate(CONVERT, [prompt, name, edits])
+        return self.page.evaluate(CONVERT, [prompt, name, edits, bends])
 
     def open_template(self, name: str, pack: str) -> None:
         """Open a workflow of a pack as a user does, by its card in the template browser."""
@@ -218,18 +268,37 @@ class Frontend:
         return self.page.get_by_test_id("properties-panel").inner_text()
 
     def prompt(self) -> dict:
-        """The open workflow in the API format, as Run would send it."""
-        return self.page.evaluate(PROMPT)
+        """The open workflow in the API format, as Run would send it, without marks that newer frontends add."""
+        prompt = self.page.evaluate(PROMPT)
+        for node in prompt.values():
+            node["_meta"] = {"title": node["_meta"]["title"]}
+            node["inputs"].pop("audioUI", None)
+        return prompt
 
     def nodes(self) -> list[dict]:
-        """Every node's type, whether it is known, whether it is marked red, pictures, box."""
+        """Every node's type, title, whether it is known, whether it is marked red, pictures, box."""
         return self.page.evaluate(NODES)
+
+    def wires(self) -> list[dict]:
+        """Every wire: the indices of its two nodes among ``nodes``, and the points that it passes."""
+        return self.page.evaluate(WIRES)
+
+    def fit(self) -> float:
+        """Fit the graph into the window as its button does; the zoom that this takes."""
+        self.page.evaluate(FIT)
+        self.page.wait_for_timeout(500)
+        return self.page.evaluate("() => app.canvas.ds.scale")
 
     def run(self, seconds: int = 240) -> None:
         """Press Run and wait for the end; Playwright's Error with the reason when it fails."""
-        end = self.page.evaluate_handle(f"(seconds) => ({{end: ({END})(seconds)}})", seconds)
+        end = self.watch_end(seconds)
         self.page.get_by_test_id("queue-button").click()
-        end.evaluate("({end}) => end")
+        end()
+
+    def watch_end(self, seconds: int) -> Callable[[], object]:
+        """Watch for the end of the next run; a call that waits for it."""
+        end = self.page.evaluate_handle(f"(seconds) => ({{end: ({END})(seconds)}})", seconds)
+        return lambda: end.evaluate("({end}) => end")
 
     @contextmanager
     def nodes_2(self) -> Iterator[None]:
@@ -240,9 +309,25 @@ class Frontend:
         finally:
             self.page.evaluate(SET, ["Comfy.VueNodes.Enabled", False])
 
+    @contextmanager
+    def app_mode(self) -> Iterator[Locator]:
+        """Show the open workflow as a page of its most important inputs; the panel with these."""
+        self.page.evaluate(TOGGLE_APP)
+        try:
+            panel = self.page.get_by_test_id("linear-widgets")
+            panel.wait_for()
+            yield panel
+        finally:
+            self.page.evaluate(TOGGLE_APP)
+
     def listen(self) -> dict:
         """Play the saved sound on the page; what the player shows and what the file holds."""
         return self._player().evaluate(LISTEN)
+
+    def watch(self) -> dict:
+        """Play the saved film on the page; its length, width, and the peak of its sound."""
+        self.page.wait_for_function(FILM, timeout=90_000)
+        return self.page.evaluate(WATCH)
 
     def drop_saved_sound(self) -> None:
         """Drop the saved sound file on the page, which opens the workflow inside it."""
@@ -251,6 +336,29 @@ class Frontend:
     def _player(self) -> Any:
         return self.page.wait_for_function(PLAYER, timeout=90_000)
 
+    @contextmanager
+    def running(self, seconds: int = 240) -> Iterator[Callable[[], bool]]:
+        """Press Run; a question whether the run has ended."""
+        end = self.page.evaluate_handle(RUNNING.format(end=END), seconds)
+        self.page.get_by_test_id("queue-button").click()
+        yield lambda: end.evaluate("run => run.over")
+
+    def shot(self) -> bytes:
+        """A PNG of the graph, fitted into the window, without menus."""
+        self.fit()
+        boxes = [node["box"] for node in self.nodes()]
+        scale, (x, y) = self.page.evaluate("() => [app.canvas.ds.scale, Array.from(app.canvas.ds.offset)]")
+        left, top = min(box[0] for box in boxes), min(box[1] for box in boxes)
+        right, bottom = max(box[0] + box[2] for box in boxes), max(box[1] + box[3] for box in boxes)
+        across, down = self.page.evaluate(CANVAS)
+        clip = {
+            "x": across + (left + x) * scale - 8,
+            "y": down + (top + y) * scale - 8,
+            "width": (right - left) * scale + 16,
+            "height": (bottom - top) * scale + 16,
+        }
+        return self.page.screenshot(clip=clip)
+
     def picture(self, path: Path, margin: int = 24) -> None:
         """Write a screenshot of the graph alone, one pixel of the page per unit of the graph."""
         boxes = [node["box"] for node in self.nodes()]
@@ -258,6 +366,7 @@ class Frontend:
         right = max(box[0] + box[2] for box in boxes) + margin
         bottom = max(box[1] + box[3] for box in boxes) + margin
         x, y = 80, 140  # right of the side bar, below the menus
+        before = self.page.viewport_size
         # Below and right of the graph there is room for what floats there.
         size = {"width": round(right - left) + x + 40, "height": round(bottom - top) + y + 300}
         self.page.set_viewport_size(size)
@@ -266,6 +375,7 @@ class Frontend:
         clip = {"x": x, "y": y, "width": right - left, "height": bottom - top}
         path.parent.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=path, clip=clip)
+        self.page.set_viewport_size(before)
 
 
 def read_json(path: Path) -> dict:

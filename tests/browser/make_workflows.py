@@ -1,92 +1,47 @@
 """Makes workflows/*.json (UI format) out of workflows/api/*.json, in the real frontend.
 
     python -m tests.browser.make_workflows              the files
-    python -m tests.browser.make_workflows --pictures   and workflows/*.jpg, docs/graph.png
+    python -m tests.browser.make_workflows --pictures   and workflows/*.jpg, docs/graph.png, docs/run.webp
+    python -m tests.browser.make_workflows stereo       of one workflow, by its name in workflows/api
 
 Needs the environment that ``python quickstart.py test`` makes. A test makes the files again
-and compares them, so change an API file or the layout here, never a UI file by hand.
+and compares them, so change an API file or the templates here, never a UI file by hand.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
 import tempfile
 import uuid
-from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from dev.comfy_server import ComfyServer, prepare_base
-from quickstart import record_tunes
+from dev.media import make_media
 
-from .cards import write_card
 from .frontend import Frontend, open_frontend, read_json
+from .templates import BY_SLUG, DEFAULT_KIND, GAP, KINDS, NOTE_ID, TEMPLATES, Kind, Template
 
 ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / "workflows"
-NAMES = (
-    "text_to_music",
-    "melody_to_music",
-    "continue_music",
-    "codebook_patterns",
-    "catalogue",
-    "guidance_measured",
-)
-PICTURE = ROOT / "docs" / "graph.png"
-PICTURE_OF = "melody_to_music"
+CORE_TYPES = {"LoadAudio", "RecordAudio", "LoadVideo", "LoadImage", "SaveVideo", "SaveImage", "PreviewImage"}
+"""Nodes of the core whose widgets differ between frontends: those that upload, record or play."""
 
-# Position and size of the first node of each kind; others of it stand below. Below a sampler there
-# is room: it grows when the picture of the codes appears on it.
-LAYOUT = {
-    "MusicGenLoader": ((0, 0), (330, 122)),
-    "LoadAudio": ((0, 220), (330, 136)),
-    "MusicGenCatalogue": ((0, 180), (330, 240)),
-    "MarkdownNote": ((0, 460), (330, 170)),
-    "MusicGenTextEncode": ((370, 0), (300, 160)),
-    "MusicGenMelodyChroma": ((370, 260), (300, 46)),
-    "MusicGenEnCodecEncode": ((370, 260), (300, 46)),
-    "MusicGenSampleTokens": ((710, 0), (300, 390)),
-    "MusicGenEnCodecDecode": ((1050, 0), (270, 110)),
-    "SaveAudioAdvanced": ((1360, 0), (290, 140)),
-    "PreviewImage": ((1050, 260), (600, 300)),
-    "MusicGenMeasure": ((1050, 270), (270, 420)),
-    "PreviewAny": ((1360, 270), (440, 260)),
-}
-ROW = 800
-TITLES = {
-    "text_to_music": "Text to Music",
-    "melody_to_music": "Melody to Music",
-    "continue_music": "Continue a Recording",
-    "codebook_patterns": "Codebook Patterns",
-    "guidance_measured": "Guidance, Measured",
-    "catalogue": "Catalogue",
-}
-WORDS = {
-    "text_to_music": "**Text to music.** Describe the music in *MusicGen Text Encode* and press Run; the sound appears "
-    "in *Save Audio*.",
-    "melody_to_music": "**Melody to music.** Choose a recording of a hummed or played melody in *Load Audio*, describe "
-    "the music and press Run. The music follows the melody's chroma, which the picture shows.",
-    "continue_music": "**Continue music.** Choose the beginning in *Load Audio*, describe the music and press Run. "
-    "*duration* is the length of the whole piece, the beginning included.",
-    "codebook_patterns": "**One prompt through four codebook patterns.** The samplers differ in *pattern* alone, and "
-    "the pictures on them show the codes. The model was trained on *delay* and does not know the others, as you can "
-    "hear; *flatten* takes four times as many steps. The pack's *docs/patterns.md* measures models that "
-    "were trained on each pattern.",
-    "guidance_measured": "**Three values of guidance, measured.** The samplers differ in *cfg_coef* alone. Choose a "
-    "recording in *Load Audio*; *MusicGen Measure* gives the distance of each batch and of each piece to it, and draws "
-    "their embeddings. Connect its *ranking* to *marked* of *MusicGen Pick* to sort the pieces.",
-    "catalogue": "**A piece for each row of a catalogue.** Put a CSV or JSONL file with a header such as "
-    "*id,description,duration,seed* into ComfyUI's input folder, choose it in *MusicGen Catalogue* and press Run: the "
-    "graph runs once for each row. `python -m musicgen.rendering` spreads the rows of this graph over several servers.",
-}
-NOTE = """{words}
+BUNDLED = """{words}
 
-The bundled *musicgen-nano* is a small model trained on synthesised loops: it knows {knows}. For any music, put the
-folder of a released MusicGen into *models/musicgen* and choose it in the loader. The weights that Meta released are
-licensed CC-BY-NC 4.0: no commercial use."""
+The bundled *musicgen-nano* is a small model trained on synthesised loops: it knows {knows}. For any music, choose one
+of the downloads in the loader, or put the folder of a MusicGen into *models/musicgen*. The weights that Meta released
+are licensed CC-BY-NC 4.0: no commercial use."""
+DOWNLOAD = """{words}
+
+**This needs {repo}**{companions}, {gigabytes:.1f} GB. The loader downloads it at the first run; nothing else is
+fetched. Its weights are licensed CC-BY-NC 4.0: no commercial use."""
 KNOWS = "nine genres, eight lead instruments, bass, drums, keys and tempi, and calls them by their usual names"
 
 
@@ -98,36 +53,115 @@ def project() -> tuple[str, str]:
     return name[1], version[1]
 
 
-def make_workflow(frontend: Frontend, name: str) -> dict:
-    """The UI workflow of the API workflow ``name``: laid out, with a note, without what changes from run to run."""
-    prompt = read_json(WORKFLOWS / "api" / f"{name}.json")
-    return _settled(frontend.convert(prompt, name, _edits(prompt, name)), name)
+def api_file(slug: str) -> Path:
+    return WORKFLOWS / "api" / f"{slug}.json"
 
 
-def _edits(prompt: dict, name: str) -> list[dict[str, Any]]:
+def ui_file(template: Template) -> Path:
+    return WORKFLOWS / f"{template.file}.json"
+
+
+def make_workflow(frontend: Frontend, template: Template) -> dict:
+    """The UI workflow of a template: laid out, with a note and an App mode, without the view of the moment."""
+    prompt = read_json(api_file(template.slug))
+    graph = frontend.convert(prompt, template.slug, _edits(prompt, template), bends(prompt, template))
+    return _settled(graph, template)
+
+
+def note_text(template: Template) -> str:
+    """The note's Markdown."""
+    release = template.released
+    if release is None:
+        return BUNDLED.format(words=template.words, knows=KNOWS)
+    companions = "".join(f" and {repo}" for _, repo in release.companions)
+    return DOWNLOAD.format(words=template.words, repo=release.repo, companions=companions, gigabytes=release.gigabytes)
+
+
+def places(prompt: dict, template: Template) -> dict[int | str, tuple[int, int, Kind]]:
+    """Each node's left edge, top and kind."""
+    found: dict[int | str, tuple[int, int, Kind]] = {}
+    for left, column in zip(_lefts(prompt, template), template.columns, strict=False):
+        found |= {key: (left, top, _kind(prompt, key)) for key, top in column}
+    assert len(found) == len(prompt) + 1, f"{template.slug}: the columns do not name every node once"
+    return found
+
+
+def _lefts(prompt: dict, template: Template) -> list[int]:
+    """The left edge of each column, and of one more."""
+    widths = [max(_kind(prompt, key).width for key, _ in column) for column in template.columns]
+    return list(itertools.accumulate((width + GAP for width in widths), initial=0))
+
+
+def bends(prompt: dict, template: Template) -> list[list[Any]]:
+    """Points on the way of wires, since a wire bulges to both sides by a quarter of its length.
+
+    They are the template's own; around the node where a wire ends above or below it in its column; and straight up or
+    down between two columns where a wire climbs far.
+    """
+    edges = _lefts(prompt, template)
+    spots = {str(key): place for key, place in places(prompt, template).items()}
+    ways: dict[tuple[int, int, int], list[list[int]]] = {}
+    for key, node in prompt.items():
+        left, top, _ = spots[key]
+        after = edges[edges.index(left) + 1]
+        for source, slot in [value for value in node["inputs"].values() if isinstance(value, list)]:
+            from_left, from_top, _ = spots[source]
+            start, gap = from_top + 14 + 20 * slot, edges[edges.index(from_left) + 1] - GAP // 2
+            if from_left == left:
+                right = after - GAP + 16
+                way = [[right, start], [right, top - 48], [left - 16, top - 48]]
+            elif gap + GAP // 2 == left and abs(top - from_top) > 250:
+                way = [[gap, start], [gap, top + 20]]
+            else:
+                continue
+            ways[int(source), slot, int(key)] = way
+    for wire, points in template.bends.items():
+        ways[wire] = [[edges[column + 1] - GAP // 2, height] for column, height in points]
+    return [[*wire, points] for wire, points in ways.items()]
+
+
+def _kind(prompt: dict, key: int | str) -> Kind:
+    return KINDS.get("MarkdownNote" if key == NOTE_ID else prompt[str(key)]["class_type"], DEFAULT_KIND)
+
+
+def _edits(prompt: dict, template: Template) -> list[dict[str, Any]]:
     package, version = project()
     edits = []
-    kinds = {int(key): node["class_type"] for key, node in prompt.items()}
-    seen: Counter[str] = Counter()
-    for key, kind in {**kinds, max(kinds) + 1: "MarkdownNote"}.items():
-        (left, top), size = LAYOUT[kind]
-        edit: dict[str, Any] = {"id": key, "type": kind, "pos": (left, top + ROW * seen[kind]), "size": size}
-        seen[kind] += 1
-        if kind.startswith("MusicGen"):
+    for key, (left, top, kind) in places(prompt, template).items():
+        edit: dict[str, Any] = {"id": key, "pos": (left, top), "size": (kind.width, kind.height)}
+        if key == NOTE_ID:
+            edit |= {"id": 1 + max(map(int, prompt)), "type": "MarkdownNote", "title": "About this workflow"}
+            edit["widgets"] = {"text": note_text(template)}
+            edits.append(edit)
+            continue
+        node = prompt[str(key)]["class_type"]
+        edit["type"] = node
+        if node.startswith("MusicGen"):
             edit["properties"] = {"cnr_id": package, "ver": version}
-        if kind == "MusicGenSampleTokens":
+        if node == "MusicGenLoader" and template.released:
+            edit["properties"]["models"] = models(template)
+        if "seed" in prompt[str(key)]["inputs"]:
             edit["widgets"] = {"control_after_generate": "fixed"}
-        if kind == "MarkdownNote":
-            edit["title"] = "About this workflow"
-            edit["widgets"] = {"text": NOTE.format(words=WORDS[name], knows=KNOWS)}
-            if "LoadAudio" not in kinds.values():
-                edit["pos"] = LAYOUT["LoadAudio"][0]
         edits.append(edit)
-    return edits
+    return sorted(edits, key=lambda edit: edit["id"])
 
 
-def _settled(graph: dict, name: str) -> dict:
-    """The graph under a lasting id, its links numbered from 1, without the view of the moment."""
+def models(template: Template) -> list[dict[str, str]]:
+    """The files to download, in the form in which core's own templates name theirs."""
+    release = template.released
+    assert release is not None
+    weights = "state_dict.bin" if release.companions else "model.safetensors"
+    return [
+        {
+            "name": f"{release.repo}/{weights}",
+            "url": f"https://huggingface.co/{release.repo}/resolve/main/{weights}",
+            "directory": "musicgen",
+        }
+    ]
+
+
+def _settled(graph: dict, template: Template) -> dict:
+    """The graph under a lasting id, its links numbered from 1, with the page of App mode."""
     number = {link[0]: i for i, link in enumerate(sorted(graph["links"]), start=1)}
     for node in graph["nodes"]:
         for slot in node.get("inputs", []):
@@ -136,40 +170,60 @@ def _settled(graph: dict, name: str) -> dict:
             slot["links"] = [number[link] for link in slot.get("links") or []]
     graph["links"] = [[number[link[0]], *link[1:]] for link in sorted(graph["links"])]
     graph["last_link_id"] = len(number)
-    graph["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{project()[0]}/{name}"))
-    graph["extra"] = {}
+    graph["id"] = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{project()[0]}/{template.slug}"))
+    extra = graph.get("extra") or {}
+    graph["extra"] = app_page(template)
+    for reroute in extra.get("reroutes", []):
+        reroute["linkIds"] = [number[link] for link in reroute["linkIds"]]
+    if extra.get("reroutes"):
+        graph["extra"]["reroutes"] = extra["reroutes"]
+        graph["extra"]["linkExtensions"] = [
+            {**extension, "id": number[extension["id"]]} for extension in extra["linkExtensions"]
+        ]
     return graph
 
 
-def write_pictures(frontend: Frontend, name: str, output: Path) -> None:
-    """Run the open workflow; write its template card from the sounds in `output`, and the README's picture."""
-    frontend.run()
-    if name == PICTURE_OF:
-        frontend.picture(PICTURE, 24)
-    files = sorted(output.glob(f"{name}*")) or sorted((output.parent / name).iterdir())
-    labels = [re.sub(r"_\d+_?$", "", file.stem.removeprefix(f"{name}_")) for file in files]
-    sounds = list(zip(labels if len(files) > 1 else [""], files, strict=True))
-    write_card(sounds, TITLES[name], WORKFLOWS / f"{name}.jpg")
+def app_page(template: Template) -> dict:
+    """App mode's page: opened by one click, so that a template opens as the graph that its card promises."""
+    inputs = [[str(key), widget] for key, widget in template.inputs]
+    return {"linearMode": False, "linearData": {"inputs": inputs, "outputs": [str(key) for key in template.outputs]}}
+
+
+@contextmanager
+def working_frontend() -> Iterator[tuple[Frontend, ComfyServer]]:
+    """A page of a fresh ComfyUI that has everything the workflows name."""
+    comfyui = Path(os.environ.get("COMFYUI_DIR") or ROOT / ".host" / "ComfyUI")
+    with tempfile.TemporaryDirectory() as folder:
+        base = Path(folder)
+        prepare_base(base, ROOT)
+        make_media(base / "input")
+        with ComfyServer(base, comfyui) as server, open_frontend(server.url, "MusicGenLoader") as frontend:
+            yield frontend, server
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write JSON as the repository keeps it."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n")
 
 
 def main() -> None:
     """Start a ComfyUI and a browser, write the files."""
     parser = argparse.ArgumentParser(prog="make_workflows", description=__doc__)
+    parser.add_argument("names", nargs="*", help="workflows of workflows/api; all where none is named")
     parser.add_argument("--pictures", action="store_true", help="also run the workflows and write the pictures")
-    pictures = parser.parse_args().pictures
-    comfyui = Path(os.environ.get("COMFYUI_DIR") or ROOT / ".host" / "ComfyUI")
-    with tempfile.TemporaryDirectory() as folder:
-        base = Path(folder)
-        prepare_base(base, ROOT)
-        record_tunes(base / "input")
-        with ComfyServer(base, comfyui) as server, open_frontend(server.url, "MusicGenLoader") as frontend:
-            for name in NAMES:
-                graph = make_workflow(frontend, name)
-                text = json.dumps(graph, indent=2, ensure_ascii=False) + "\n"
-                (WORKFLOWS / f"{name}.json").write_text(text, encoding="utf-8", newline="\n")
-                if pictures:
-                    frontend.open(graph, name)
-                    write_pictures(frontend, name, base / "output" / "audio")
+    arguments = parser.parse_args()
+    chosen = [BY_SLUG[name] for name in arguments.names] or list(TEMPLATES)
+    with working_frontend() as (frontend, server):
+        for template in chosen:
+            graph = make_workflow(frontend, template)
+            write_json(ui_file(template), graph)
+            if arguments.pictures:
+                from .pictures import write_pictures  # which needs this module
+
+                frontend.open(graph, template.title)
+                frontend.fit()
+                write_pictures(frontend, template, server)
 
 
 if __name__ == "__main__":

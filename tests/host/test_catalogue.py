@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from dev.comfy_server import ComfyServer, prepare_base
+from dev.media import CATALOGUE
 from musicgen import load_model
 from musicgen.rendering import read_manifest
 from musicgen.rendering.__main__ import main
-from quickstart import CATALOGUE
 
 ROOT = Path(__file__).resolve().parents[2]
 GRAPH = ROOT / "workflows" / "api" / "catalogue.json"

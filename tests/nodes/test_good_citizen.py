@@ -32,6 +32,8 @@ NODES = {
     "MusicGenLoadTokens",
     "MusicGenSaveCheckpoint",
     "MusicGenTextToMusic",
+    "MusicGenCatalogue",
+    "MusicGenMeasure",
 }
 
 
@@ -87,6 +89,12 @@ def inputs_of(run, load, encode, sample, comfy, models_folder, tmp_path, monkeyp
         monkeypatch.setitem(comfy.folder_paths.folder_names_and_paths, "loras", ([str(folder)], {".safetensors"}))
         return "citizen.safetensors"
 
+    def catalogue() -> str:
+        (tmp_path / "input").mkdir()
+        (tmp_path / "input" / "songs.csv").write_text("id,description\na,jazz\n", encoding="utf-8")
+        monkeypatch.setattr(comfy.folder_paths, "get_input_directory", lambda: str(tmp_path / "input"))
+        return "songs.csv"
+
     def tokens():
         return sample(encode("jazz"), batch_size=2)
 
@@ -137,7 +145,15 @@ def inputs_of(run, load, encode, sample, comfy, models_folder, tmp_path, monkeyp
         "MusicGenSaveTokens": lambda: {"tokens": tokens(), "filename_prefix": "tokens/mine"},
         "MusicGenLoadTokens": lambda: {"file": saved_tokens()},
         "MusicGenSaveCheckpoint": lambda: {**vars(load("text")), "filename_prefix": "musicgen/mine", "dtype": "fp16"},
-        "MusicGenTextToMusic": lambda: {"model": "tiny/text", "text": "jazz", "duration": 0.5, "seed": 1},
+        "MusicGenCatalogue": lambda: {"catalogue": catalogue(), "duration": 1.0, "first": 1, "count": 0},
+        "MusicGenMeasure": lambda: {
+            "audio": sound(1.0, batch=2),
+            "embedding": "encodec",
+            "number": "pulse",
+            "codec": load("text").codec,
+            "reference": sound(1.0),
+        },
+        "MusicGenTextToMusic": lambda: {"model_name": "tiny/text", "text": "jazz", "duration": 0.5, "seed": 1},
     }
     return lambda node_id: cases[node_id]()
 
@@ -153,8 +169,9 @@ def test_a_node_leaves_everything_as_it_found_it(run, inputs_of, node_id):
     assert all(torch.equal(now, then) for now, then in kept)
 
 
-def test_every_node_is_covered(node_list):
+def test_every_node_is_covered_and_tells_its_refusals(node_list):
     assert {node.GET_SCHEMA().node_id for node in node_list} == NODES
+    assert [node for node in node_list if "Node" not in {base.__name__ for base in node.__mro__}] == []
 
 
 def test_a_refusal_is_shown_on_its_node(comfy, run, monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from fractions import Fraction
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -41,6 +42,10 @@ class TestDuration:
         video = InputImpl.VideoFromComponents(parts)
         assert length(video=video, audio=sound(9.0)) == (float(50 * Fraction(1001, 30000)), 50, 30000 / 1001)
         assert length(video=video, audio=sound(9.0), source="audio")[0] == 9.0
+
+    def test_frames_are_counted_where_the_host_does_not(self, length):
+        parts = SimpleNamespace(images=torch.zeros(7, 2, 2, 3), frame_rate=Fraction(25))
+        assert length(video=SimpleNamespace(get_components=lambda: parts)) == (0.28, 7, 25.0)
 
     def test_the_decoded_sound_is_exactly_that_long(self, length, encode, sample, run, load):
         seconds, _, fps = length(images=torch.zeros(13, 2, 2, 3), fps=29.97)
@@ -86,6 +91,10 @@ class TestCurves:
         _, _, onsets, loudness = run("Curves", audio=beats, fps=20.0, frames=60, fade=0.2)
         assert onsets[12] > 0.3 and len(onsets) == 60
         assert loudness[45:] == [0.0] * 15
+
+    def test_a_picture_that_begins_within_the_sound_is_never_beyond_its_curve(self, run):
+        loudness = run("Curves", audio=sound(0.95), fps=50.0)[3]
+        assert len(loudness) == 48 and min(loudness) > 0.5
 
     def test_silence_has_no_curves(self, run):
         audio = {"waveform": torch.zeros(1, 2, 32000), "sample_rate": 32000}

@@ -36,9 +36,10 @@ WHERE_COMPILED = pytest.mark.skipif(
 
 
 @pytest.fixture(autouse=True)
-def compiled(monkeypatch):
-    """Compiled steps are asked for; they are not the default."""
-    monkeypatch.setenv("MUSICGEN_COMPILED", "1")
+def as_delivered(monkeypatch):
+    """Whatever the environment says."""
+    for variable in ("MUSICGEN_COMPILED", "MUSICGEN_CACHE"):
+        monkeypatch.delenv(variable, raising=False)
 
 
 @pytest.fixture(autouse=True)
@@ -284,7 +285,6 @@ def test_without_llvmlite_the_ordinary_step_runs_and_the_log_says_what_would_hel
             raise ImportError("No module named 'llvmlite'")
         return real_import(name, *rest)
 
-    monkeypatch.setenv("MUSICGEN_COMPILED", "1")
     monkeypatch.setattr(builtins, "__import__", blocked)
     monkeypatch.setattr(cpu_compiler, "_MEMORY", {})
     with caplog.at_level(logging.INFO, logger="musicgen"):

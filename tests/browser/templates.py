@@ -1,0 +1,323 @@
+"""The templates, in the order of use: titles, notes, places of their nodes, and the page that App mode makes of them.
+
+Everything that a workflow in the API's format does not say is here; `make_workflows.py` joins both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from musicgen.hub.releases import Release, named_release
+
+NOTE_ID = "note"
+GAP = 40
+"""Room between columns."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Width and height of a kind of node; below it there is room for what it shows after a run."""
+
+    width: int
+    height: int
+
+
+KINDS = {
+    "MusicGenLoader": Kind(280, 122),
+    "MusicGenTextEncode": Kind(270, 160),
+    "MusicGenSampleTokens": Kind(295, 490),
+    "MusicGenEnCodecDecode": Kind(280, 170),
+    "MusicGenMelodyChroma": Kind(270, 50),
+    "MusicGenEnCodecEncode": Kind(270, 50),
+    "MusicGenStyle": Kind(270, 160),
+    "MusicGenPlot": Kind(330, 360),
+    "MusicGenDuration": Kind(270, 220),
+    "MusicGenCurves": Kind(270, 230),
+    "MusicGenMeasure": Kind(270, 400),
+    "PreviewAny": Kind(400, 260),
+    "MusicGenCatalogue": Kind(280, 240),
+    "LoadAudio": Kind(280, 136),
+    "RecordAudio": Kind(280, 110),
+    "LoadVideo": Kind(280, 290),
+    "LoadImage": Kind(240, 280),
+    "SaveAudioAdvanced": Kind(280, 140),
+    "SaveVideo": Kind(340, 340),
+    "SaveImage": Kind(320, 360),
+    "PreviewImage": Kind(270, 250),
+    "MarkdownNote": Kind(280, 250),
+}
+DEFAULT_KIND = Kind(240, 100)
+
+
+@dataclass(frozen=True)
+class Template:
+    """One template.
+
+    words: of its note, what it is and what to change first. columns: nodes from left to right, each with its id and
+    its top; a column further right begins higher, so that wires from the loader pass above those before it. inputs:
+    what App mode shows, as id of node and name of widget; outputs: ids of nodes whose results it shows. release: the
+    model to download. fits: whether it fits the window with its widgets drawn. bends: for a wire, by its two nodes and
+    the slot of the first, the points that it passes, each
+    as the number of the column that it passes on the right, and a height.
+    """
+
+    slug: str
+    title: str
+    words: str
+    columns: tuple[tuple[tuple[int | str, int], ...], ...]
+    inputs: tuple[tuple[int, str], ...]
+    outputs: tuple[int, ...]
+    release: str | None = None
+    card: str = "spectrogram"
+    fits: bool = True
+    bends: dict[tuple[int, int, int], tuple[tuple[int, int], ...]] = field(default_factory=dict)
+
+    @property
+    def released(self) -> Release | None:
+        """The release that the template downloads."""
+        return named_release(self.release) if self.release else None
+
+    @property
+    def file(self) -> str:
+        """Name of the file without its ending, which the template browser shows as the title."""
+        return f"{1 + [template.slug for template in TEMPLATES].index(self.slug):02} {self.title}"
+
+
+FIRST = "**Change first:** "
+SAVED = "The sound appears in *Save Audio*."
+LOADER, TEXT, SAMPLER = ((1, 0), (NOTE_ID, 230)), ((2, 190),), ((3, 110),)
+PLAIN = (LOADER, TEXT, SAMPLER, ((4, 0), (5, 330)))
+PLOTTED = (LOADER, TEXT, SAMPLER, ((4, 0),), ((5, 0), (6, 280)))
+BASIC = ((2, "text"), (3, "duration"), (3, "seed"), (1, "model"))
+
+TEMPLATES = (
+    Template(
+        "text_to_music",
+        "Text to Music",
+        f"{FIRST}the description in *MusicGen Text Encode*, then press Run. {SAVED} Another *seed* makes another.",
+        PLAIN,
+        BASIC,
+        (5,),
+    ),
+    Template(
+        "melody_to_music",
+        "Melody to Music",
+        f"{FIRST}the recording in *Load Audio*, a melody that somebody hums, whistles or plays. Then describe the "
+        f"sound that it gets and press Run. The music follows the notes that the picture shows. {SAVED}",
+        (((1, 0), (6, 220), (NOTE_ID, 460)), ((2, 190), (7, 460), (8, 640)), SAMPLER, ((4, 0), (5, 330))),
+        ((6, "audio"), *BASIC),
+        (5,),
+        card="piano roll",
+    ),
+    Template(
+        "hum_to_orchestra",
+        "Hum to Orchestra",
+        f"{FIRST}press the red button in *Record Audio* and hum a melody for some seconds, then press Run. The "
+        f"description chooses the instruments that play it. {SAVED}",
+        (((1, 0), (3, 220), (NOTE_ID, 460)), ((2, 190), (4, 460), (8, 640)), ((5, 110),), ((6, 0), (7, 330))),
+        ((3, "audio"), (2, "text"), (5, "duration"), (5, "seed")),
+        (7,),
+        card="piano roll",
+    ),
+    Template(
+        "continue_music",
+        "Continue a Recording",
+        f"{FIRST}the beginning in *Load Audio*, then describe the music and press Run. *duration* is the length of "
+        f"the whole piece, the beginning included. {SAVED}",
+        (((1, 0), (6, 220), (NOTE_ID, 460)), ((2, 190), (7, 460)), SAMPLER, ((4, 0), (5, 330))),
+        ((6, "audio"), *BASIC),
+        (5,),
+    ),
+    Template(
+        "long_piece",
+        "Long Piece",
+        f"{FIRST}*duration*, up to an hour. Beyond its window the model goes on from the end of the last part. The "
+        f"sampler plays the piece while it grows, and *on Cancel* can keep it. {SAVED}",
+        (LOADER, ((2, 320),), SAMPLER, ((4, 0),), ((5, 0), (6, 280))),
+        BASIC,
+        (5,),
+    ),
+    Template(
+        "stereo",
+        "Stereo",
+        f"{FIRST}the description. The picture shows the left and the right channel. {SAVED}",
+        PLOTTED,
+        BASIC,
+        (5,),
+        release="musicgen-stereo-small",
+    ),
+    Template(
+        "sound_effects",
+        "Sound Effects",
+        f"{FIRST}the description: AudioGen makes noises of things, animals and places, not music. {SAVED}",
+        PLOTTED,
+        BASIC,
+        (5,),
+        release="audiogen-medium",
+    ),
+    Template(
+        "style_of_a_recording",
+        "Style of a Recording",
+        f"{FIRST}the recording in *Load Audio*: the music will sound like it, with other notes. A higher *text over "
+        f"style* brings the description out. {SAVED}",
+        (((1, 0), (3, 220), (NOTE_ID, 460)), ((2, 190), (4, 460)), ((5, 110),), ((6, 0), (7, 330))),
+        ((3, "audio"), (2, "text"), (5, "duration"), (5, "seed")),
+        (7,),
+        release="musicgen-style",
+    ),
+    Template(
+        "prompt_blend",
+        "Prompt Blend",
+        f"{FIRST}the two descriptions, then the strength in *Blend of both*: 1 is the first, 0 the second. {SAVED}",
+        (LOADER, ((2, 230), (3, 470)), ((4, 230),), ((5, 110),), ((6, 0), (7, 330))),
+        ((2, "text"), (3, "text"), (4, "conditioning_to_strength"), (5, "seed")),
+        (7,),
+    ),
+    Template(
+        "story_in_sections",
+        "Story in Sections",
+        f"{FIRST}the three descriptions. Each holds for a third of the piece; *start* and *end* move the borders. "
+        f"{SAVED}",
+        (
+            ((1, 0), (NOTE_ID, 230)),
+            ((2, 250), (3, 490), (4, 730)),
+            ((5, 240), (6, 480), (7, 720)),
+            ((8, 230), (9, 470)),
+            ((10, 110),),
+            ((11, 0), (12, 330), (13, 580)),
+        ),
+        ((2, "text"), (3, "text"), (4, "text"), (10, "duration"), (10, "seed")),
+        (12,),
+    ),
+    Template(
+        "codebook_patterns",
+        "Pattern Lab",
+        f"**One description and one seed through four codebook patterns.** {FIRST}the description, or a *codebook "
+        "pattern*. The pictures on the samplers show the codes. A sampler says so where the model does not know its "
+        "pattern, and then it makes noise. *flatten* takes four times as many steps. The pack's *docs/patterns.md* "
+        "compares models that were trained on each pattern.",
+        (
+            ((1, 0), (NOTE_ID, 230)),
+            ((2, 60),),
+            ((3, 60), (7, 860)),
+            ((4, 60), (8, 860)),
+            ((5, 60), (9, 860)),
+            ((6, 60), (10, 860)),
+        ),
+        ((2, "text"), (3, "seed"), (4, "seed"), (5, "seed"), (6, "seed")),
+        (7, 8, 9, 10),
+        bends={
+            **{(1, 0, 3 + k): ((1 + k, -60),) for k in range(4)},
+            **{(2, 0, 3 + k): ((1, -10), (1 + k, -35)) for k in range(1, 4)},
+            **{(1, 2, 7 + k): ((0, 54), (0, 805), (1 + k, 805)) for k in range(4)},
+        },
+    ),
+    Template(
+        "music_for_a_video",
+        "Music for a Video",
+        f"{FIRST}the video in *Load Video*, then describe its music and press Run. *MusicGen Duration* makes the music "
+        "as long as the video. *Save Video* shows and saves both together.",
+        (
+            ((1, 0), (3, 220), (NOTE_ID, 620)),
+            ((2, 190), (4, 450), (7, 880)),
+            ((5, 110),),
+            ((6, 0), (8, 880)),
+            ((9, 360),),
+        ),
+        ((3, "file"), (2, "text"), (5, "seed")),
+        (9,),
+        card="film",
+    ),
+    Template(
+        "slideshow",
+        "Music for a Slideshow",
+        f"{FIRST}the three pictures, then describe the music and press Run. *amount* is how long each picture stays, "
+        "in images, and there are eight images in a second.",
+        (
+            ((3, 0), (4, 380), (5, 760)),
+            ((1, 0), (6, 230), (7, 370), (8, 510), (NOTE_ID, 660)),
+            ((2, 190), (10, 450), (9, 880)),
+            ((11, 110),),
+            ((12, 0), (13, 880)),
+            ((14, 360),),
+        ),
+        ((3, "image"), (4, "image"), (5, "image"), (2, "text"), (11, "seed")),
+        (14,),
+        card="film",
+        bends={(10, 2, 13): ((2, 504), (2, 850))},
+    ),
+    Template(
+        "picture_to_music",
+        "Picture to Music",
+        f"{FIRST}the picture, and describe its mood as music in *The picture in words*; the model hears words alone. "
+        "Chromagram and spectrogram of the music are images like any other: here they become a poster.",
+        (
+            ((1, 0), (3, 220), (NOTE_ID, 580)),
+            ((2, 190),),
+            ((4, 110),),
+            ((5, 0), (6, 330)),
+            ((7, 0), (8, 480)),
+            ((9, 0), (10, 230), (11, 460)),
+        ),
+        ((3, "image"), (2, "text"), (4, "duration"), (4, "seed")),
+        (6, 11),
+        card="poster",
+        bends={(3, 0, 9): ((0, 240), (0, 920), (4, 920), (4, 30))},
+    ),
+    Template(
+        "beat_driven_pictures",
+        "Beat-Driven Pictures",
+        f"{FIRST}the picture and the description, then press Run. The picture grows sharp where the music is loud and "
+        "flashes on each beat. *fade* in *MusicGen Curves* is the length of a flash.",
+        (
+            ((1, 0), (5, 220), (NOTE_ID, 600)),
+            ((2, 190), (6, 865)),
+            ((3, 110), (9, 865), (12, 1000)),
+            ((4, 0), (7, 350), (10, 865)),
+            ((8, 0), (11, 865)),
+            ((14, 330), (15, 510), (13, 920)),
+        ),
+        ((5, "image"), (2, "text"), (3, "duration"), (3, "seed")),
+        (15,),
+        card="film",
+        bends={
+            (6, 0, 11): ((1, 880), (1, 1130), (3, 1130), (3, 900)),
+            (12, 0, 13): ((2, 1015), (2, 1110), (4, 1110), (4, 940)),
+            (4, 0, 14): ((3, 14), (3, 315), (4, 315)),
+        },
+    ),
+    Template(
+        "catalogue",
+        "Catalogue",
+        f"**A piece for each row of a catalogue.** {FIRST}put a CSV or JSONL file with a header such as "
+        "*id,description,duration,seed* into ComfyUI's input folder, choose it in *MusicGen Catalogue* and press Run: "
+        "the graph runs once for each row. `python -m musicgen.rendering` spreads the rows of this graph over several "
+        "servers.",
+        (((1, 0), (6, 420), (NOTE_ID, 740)), TEXT, SAMPLER, ((4, 0), (5, 330))),
+        ((6, "catalogue"), (1, "model")),
+        (5,),
+        bends={
+            (6, 2, 3): ((0, 474), (1, 420)),
+            (6, 3, 3): ((0, 494), (1, 440)),
+            (6, 4, 5): ((0, 514), (0, 845), (2, 845), (2, 380)),
+        },
+    ),
+    Template(
+        "guidance_measured",
+        "Guidance, Measured",
+        f"**Three values of guidance, measured.** {FIRST}the recording in *Load Audio*. The samplers differ in "
+        "*guidance* alone. *MusicGen Measure* gives the distance of each batch and of each piece to the recording, and "
+        "draws their embeddings. Connect its *ranking* to *marked* of *MusicGen Pick* to sort the pieces.",
+        (
+            ((1, 0), (3, 220), (NOTE_ID, 460)),
+            ((2, 190),),
+            ((4, 110), (9, 910), (14, 1710)),
+            ((5, 0), (6, 330), (10, 800), (11, 1130), (15, 1600), (16, 1930)),
+            ((8, 0), (7, 330), (13, 800), (12, 1130), (18, 1600), (17, 1930)),
+        ),
+        ((3, "audio"), (2, "text")),
+        (8, 13, 18),
+        fits=False,
+    ),
+)
+BY_SLUG = {template.slug: template for template in TEMPLATES}
