@@ -253,7 +253,9 @@ def phases(options: argparse.Namespace, made: dict[str, Any]) -> list[dict[str, 
     times = (ctypes.c_int64 * len(at.PHASES))()
     for name, contender in made.items():
         compiled = contender.decoder._compiled if isinstance(contender, Ours) else None
-        for position in POSITIONS[:: len(POSITIONS) // 2] if compiled is not None else ():
+        if compiled is None:
+            continue
+        for position in POSITIONS[:: len(POSITIONS) // 2]:
             compiled._step, compiled._plan[at.TIMES] = step, ctypes.addressof(times)
             samples = []
             for _ in range(2 * options.rounds):

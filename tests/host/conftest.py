@@ -80,7 +80,7 @@ class Host:
         self, prompt: dict, on_event: Callable[[str, dict], None] | None = None
     ) -> list[tuple[np.ndarray, int]]:
         """Run a prompt that must succeed; all that it saves, as :meth:`play` has it."""
-        entry = self.server.run(prompt, on_event, timeout=300)
+        entry = self.server.run(self.for_this_version(prompt), on_event, timeout=300)
         assert describe_failure(entry) is None
         items = [item for output in entry["outputs"].values() for item in output.get("audio", [])]
         items = [item for item in items if item["type"] == "output"]  # players have files of their own
@@ -88,7 +88,7 @@ class Host:
 
     def fail(self, prompt: dict) -> tuple[str, str]:
         """Run a prompt that a node must refuse; the exception's type and message."""
-        entry = self.server.run(prompt, timeout=300)
+        entry = self.server.run(self.for_this_version(prompt), timeout=300)
         errors = [data for kind, data in entry["status"]["messages"] if kind == "execution_error"]
         assert len(errors) == 1, f"expected one error, history says {entry['status']}"
         return errors[0]["exception_type"], errors[0]["exception_message"].strip()

@@ -12,7 +12,14 @@ from tests.conftest import ROOT
 
 FILES = sorted((ROOT / "workflows" / "api").glob("*.json"))
 # Their lists hold files of the user.
-FILE_INPUTS = {("LoadAudio", "audio"), ("LoadImage", "image"), ("LoadVideo", "file")}
+FILE_INPUTS = {
+    ("LoadAudio", "audio"),
+    ("LoadImage", "image"),
+    ("LoadVideo", "file"),
+    ("MusicGenCatalogue", "catalogue"),
+    ("MusicGenLoadTokens", "file"),
+    ("MusicGenLoraLoader", "lora"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -85,12 +92,14 @@ def _value_complaints(name: str, key: str, value: Any, spec: list[Any]) -> Itera
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_an_api_workflow_has_known_nodes_whole_links_and_allowed_values(definitions, path):
-    assert list(complaints(json.loads(path.read_text(encoding="utf-8")), definitions)) == []
+def test_an_api_workflow_has_known_nodes_whole_links_and_allowed_values(host, definitions, path):
+    prompt = host.for_this_version(json.loads(path.read_text(encoding="utf-8")))
+    assert list(complaints(prompt, definitions)) == []
 
 
-def test_each_kind_of_fault_is_found(definitions):
-    prompt = json.loads((ROOT / "workflows" / "api" / "text_to_music.json").read_text(encoding="utf-8"))
+def test_each_kind_of_fault_is_found(host, definitions):
+    path = ROOT / "workflows" / "api" / "text_to_music.json"
+    prompt = host.for_this_version(json.loads(path.read_text(encoding="utf-8")))
     by_class = {node["class_type"]: node for node in prompt.values()}
     sampler = by_class["MusicGenSampleTokens"]["inputs"]
     sampler["temperature"], sampler["pattern"], sampler["colour"] = 7.0, "none", 1

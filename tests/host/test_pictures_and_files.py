@@ -55,7 +55,7 @@ def ran(host, graph):
         if name == "text":
             lines[data["node"]] = data["text"]
 
-    entry = host.server.run(graph, listen, timeout=300)
+    entry = host.server.run(host.for_this_version(graph), listen, timeout=300)
     assert describe_failure(entry) is None
     return entry, lines
 
@@ -116,7 +116,7 @@ def test_saved_tokens_are_listed_and_sound_the_same(host, ran):
         "4": node("SaveAudioAdvanced", audio=["3", 0], filename_prefix="audio/again", format="flac"),
         "5": node("PreviewAny", source=["2", 1]),
     }
-    entry = host.server.run(prompt)
+    entry = host.server.run(host.for_this_version(prompt))
     assert describe_failure(entry) is None
     again = decode(host.server.view(entry["outputs"]["4"]["audio"][0]))[0]
     assert np.array_equal(again, picked)
@@ -149,6 +149,8 @@ def test_an_output_without_its_input_says_so_behind_the_picker(host, ran):
         "5": node("SaveAudioAdvanced", audio=["4", 1], filename_prefix="audio/none", format="flac"),
     }
     told = []
-    host.server.run(prompt, lambda name, data: told.append(data) if name == "execution_error" else None)
+    host.server.run(
+        host.for_this_version(prompt), lambda name, data: told.append(data) if name == "execution_error" else None
+    )
     assert "MusicGen Pick has no audio to pick from; connect the audio" in told[0]["exception_message"]
     assert told[0]["node_id"] == "5"
