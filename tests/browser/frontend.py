@@ -242,6 +242,7 @@ class Frontend:
         self.page.get_by_role("button", name="Templates").first.click()
         self.page.get_by_text(pack, exact=True).first.click()
         card = self.page.get_by_test_id(f"template-workflow-{name}")
+        card.scroll_into_view_if_needed()  # the pictures of cards further down are not loaded before
         self.page.wait_for_function(LOADED, arg=card.locator("img").first.element_handle())
         before = self.page.evaluate(ACTIVE)
         card.click()
