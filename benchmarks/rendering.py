@@ -37,6 +37,10 @@ MODEL = ROOT / "models" / "musicgen-nano"
 GENRES = ("slow jazz", "fast techno with drums", "moody lofi hip hop", "rock with a guitar", "")
 
 
+MEETING = 60.0
+"""Seconds after which a worker no longer waits for the others: Ray starts fewer where there are few batches."""
+
+
 class Pinned(Renderer):
     """A renderer on a core of its own, which begins when all others have loaded their model, too."""
 
@@ -57,7 +61,8 @@ class Pinned(Renderer):
         """Load the model, and wait for the others."""
         model = super().load(piece)
         (self._meeting / f"loaded-{worker_name()}").touch()
-        while len(list(self._meeting.glob("loaded-*"))) < self._number:
+        end = time.monotonic() + MEETING
+        while len(list(self._meeting.glob("loaded-*"))) < self._number and time.monotonic() < end:
             time.sleep(0.01)
         return model
 

@@ -33,7 +33,7 @@ BENCHMARKS = [
     ),
     pytest.param(
         "rendering",
-        ["--rows", "4", "--seconds", "0.2", "--stub-rows", "40", "--batch", "8"],
+        ["--rows", "16", "--seconds", "0.2", "--stub-rows", "40", "--batch", "2"],
         {"contender", "rows_per_second"},
         id="rendering",
     ),
