@@ -3,6 +3,9 @@
     python benchmarks/evaluation.py                      overhead with VGGish, memory over 10,000 files
     python benchmarks/evaluation.py --clips 4 --files 200
 
+Theory. Reading, resampling, the cache and the table should cost next to nothing beside the model that listens, and
+memory should not depend on the number of files, since statistics are streamed.
+
 VGGish has random weights of its real size, which take the same time as the published ones. Times are of the processor
 and not of the clock, so that other work on the machine does not count.
 """

@@ -2,7 +2,9 @@
 
     python benchmarks/faulty_hub.py FOLDER --seed 1 --share 0.4
 
-prints its address and serves the files of a folder as the repository `facebook/musicgen-small`, until it is ended.
+Theory. Whatever it answers, a download ends in the whole file or in a sentence; faults.py counts the others.
+
+It prints its address and serves the files of a folder as the repository `facebook/musicgen-small`, until it is ended.
 """
 
 from __future__ import annotations

@@ -67,7 +67,8 @@ class _Step(nn.Module):
             present += [k, v]
             x = x + self._attend(q, k, v, place + "self_attn.out")
             q = self._linear(self._norm(x, place + "norm_cross"), place + "cross_attn.q")
-            x = x + self._attend(q, *self.condition[index], place + "cross_attn.out")
+            keys, values = self.condition[index]
+            x = x + self._attend(q, keys, values, place + "cross_attn.out")
             inner = F.gelu(self._linear(self._norm(x, place + "norm_ffn"), place + "ffn_in"))
             x = x + self._linear(inner, place + "ffn_out")
         return self._linear(self._norm(x, "out_norm"), "head"), present
@@ -77,7 +78,7 @@ class OpenVino:
     """The step of OpenVINO with weights of one of KINDS."""
 
     def __init__(self, setting: Setting, kind: str) -> None:
-        import openvino as ov
+        import openvino as ov  # type: ignore[import-not-found]
 
         lm, self.rows = setting.config.lm, 2 * setting.batch
         self.lm, self.base, self.position = lm, setting.cache, 0
@@ -87,7 +88,7 @@ class OpenVino:
         model = _stateful(ov, _Step(setting, condition), self.shape, lm)
         core = ov.Core()
         if kind == "int8":
-            import nncf
+            import nncf  # type: ignore[import-not-found]
 
             logging.getLogger("nncf").setLevel(logging.ERROR)
             model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_ASYM)
@@ -122,7 +123,9 @@ class OpenVino:
 def _stateful(ov: Any, step: _Step, shape: tuple[int, ...], lm: Any) -> Any:
     """The step as a model of OpenVINO that keeps its cache."""
     from openvino import opset13 as ops
-    from openvino._offline_transformations import apply_make_stateful_transformation
+    from openvino._offline_transformations import (  # type: ignore[import-not-found]
+        apply_make_stateful_transformation,
+    )
 
     rows, heads, _, size = shape
     past = [torch.randn(rows, heads, 5, size) for _ in range(2 * lm.num_layers)]

@@ -60,7 +60,12 @@ def node(class_type: str, **inputs: Any) -> dict[str, Any]:
 
 def music(draw: random.Random, number: int, *, model: str = MODELS[0], **changes: Any) -> Prompt:
     """Music from text; its seed is that of no other job."""
-    widgets = {"duration": draw.choice((0.5, 1.0, 2.0)), "batch_size": 1, "seed": number, "cfg_coef": 3.0}
+    widgets: dict[str, Any] = {
+        "duration": draw.choice((0.5, 1.0, 2.0)),
+        "batch_size": 1,
+        "seed": number,
+        "cfg_coef": 3.0,
+    }
     widgets |= {"temperature": 1.0, "top_k": 250, "top_p": 0.0, "pattern": "auto"}
     return {
         "1": node("MusicGenLoader", model=model, dtype="auto"),
@@ -82,7 +87,8 @@ def jobs_of_each_kind(draw: random.Random, number: int) -> dict[str, Callable[[]
     sound = node("LoadAudio", audio="tune.wav")
     chroma = node("MusicGenMelodyChroma", audio=["6", 0])
     encoded = node("MusicGenEnCodecEncode", codec=["1", 2], audio=["6", 0])
-    long, keep = {"duration": 20.0}, {"on_cancel": "keep the music so far"}
+    long: dict[str, Any] = {"duration": 20.0}
+    keep: dict[str, Any] = {"on_cancel": "keep the music so far"}
     plot = node("MusicGenPlot", plot=draw.choice(("spectrogram", "waveform", "loudness")), theme="dark", audio=["4", 0])
     saver = node("MusicGenSaveTokens", tokens=["3", 0], filename_prefix="tokens/soak")
     melody = music(draw, number, model=MODELS[1], melody=["7", 0])
@@ -188,7 +194,7 @@ def main() -> None:
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         memory, counts = soak(options, Path(folder))
-    rows = [
+    rows: list[dict[str, Any]] = [
         {"kind": kind, "expected": expected, "outcome": outcome, "jobs": number}
         for (kind, expected, outcome), number in sorted(counts.items())
     ]

@@ -28,7 +28,8 @@ PICTURES = {"example.png": 17.5, "picture_1.png": 7.0, "picture_2.png": 13.0, "p
 SIZE = (640, 360)
 FILM, FILM_SECONDS, FILM_RATE, FILM_SIZE = "film.mp4", 5, 12, (320, 180)
 # Hour, colour of the sky above, at the horizon, of the hills.
-SKIES = (
+Color = tuple[int, int, int]
+SKIES: tuple[tuple[float, Color, Color, Color], ...] = (
     (5.0, (24, 28, 66), (214, 120, 92), (18, 24, 44)),
     (8.0, (92, 148, 214), (250, 212, 160), (52, 84, 78)),
     (13.0, (54, 132, 220), (196, 226, 246), (58, 122, 74)),
@@ -68,7 +69,8 @@ def landscape(hour: float, width: int, height: int) -> Any:
 
     hours = [sky[0] for sky in SKIES]
     above, below, ground = (
-        np.array([np.interp(hour, hours, [sky[kind][i] for sky in SKIES]) for i in range(3)]) for kind in (1, 2, 3)
+        np.array([np.interp(hour, hours, [color[i] for color in colors]) for i in range(3)])
+        for colors in zip(*(sky[1:] for sky in SKIES), strict=True)
     )
     x, y = np.meshgrid(np.arange(width) / width, np.arange(height) / height)
     share = np.clip(y / 0.7, 0, 1)[..., None]

@@ -20,8 +20,9 @@ import sys
 import time
 import zipfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -119,13 +120,12 @@ def train(shop: Workshop, minutes: float, out: Path) -> None:
             spent[name] = _seconds_a_step(CodecTraining(shop.plan.codec, shop.plan.codec_recipe, songs, shop.device))
         elif name == "decoder":
             codes = shop.tokens("train").codes
-            recipe = shop.plan.decoder_recipe
-            spent[name] = _seconds_a_step(DecoderTraining(shop.codec().codec, recipe, songs, codes, shop.device))
+            decoder = DecoderTraining(shop.codec().codec, shop.plan.decoder_recipe, songs, codes, shop.device)
+            spent[name] = _seconds_a_step(decoder)
         else:
             recipe, words, store = shop.plan.lm_recipes[name][-1], Vocabulary(vocabulary()), shop.tokens("train")
-            spent[name] = _seconds_a_step(
-                LMTraining(shop.plan.lms[name], shop.plan.text, recipe, store, words, shop.device)
-            )
+            lm = LMTraining(shop.plan.lms[name], shop.plan.text, recipe, store, words, shop.device)
+            spent[name] = _seconds_a_step(lm)
         shop = replace(shop, plan=large({name: spent[name]}, left, shop.plan))
         _say(f"{name}: {1000 * spent[name]:.0f} ms a step, {(end - time.monotonic()) / 60:.1f} minutes left")
         if name == "codec":
@@ -152,12 +152,16 @@ def bring(work: Path, out: Path) -> None:
     data = packed.getvalue()
     for number in range(-(-len(data) // PART)):
         part = data[number * PART : (number + 1) * PART]
-        write_file(out / f"weights.zip.{number:03d}", lambda file, part=part: file.write(part))
+        write_file(out / f"weights.zip.{number:03d}", partial(_put, part))
+
+
+def _put(data: bytes, file: BinaryIO) -> None:
+    file.write(data)
 
 
 def pack_bank(target: Path) -> None:
     """Write the bank of this user as one file: its index, and all notes as one FLAC of 16 bits a sample."""
-    import soundfile
+    import soundfile  # type: ignore[import-untyped]
 
     folder = bank_folder()
     open_bank()

@@ -314,7 +314,11 @@ def _refusal(answer: bytes) -> str:
     text = answer.decode(errors="replace")
     try:
         nodes = json.loads(text)["node_errors"].values()
-        found = [f"{node['class_type']}: {error['details']}" for node in nodes for error in node["errors"]]
+        found = [
+            f"{node['class_type']}: {error['message']}: {error['details']}"
+            for node in nodes
+            for error in node["errors"]
+        ]
     except (ValueError, KeyError, TypeError, AttributeError):
         found = []
     return "; ".join(found) or " ".join(text.split())[:300]

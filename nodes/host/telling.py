@@ -19,7 +19,7 @@ class Node(io.ComfyNode):
         super().__init_subclass__(**options)
         own = cls.__dict__.get("execute")
         if isinstance(own, classmethod) and not hasattr(own.__func__, "__wrapped__"):
-            cls.execute = classmethod(_telling(own.__func__))  # type: ignore[method-assign]
+            cls.execute = classmethod(_telling(own.__func__))
 
 
 def _telling(execute: Callable[..., Any]) -> Callable[..., Any]:

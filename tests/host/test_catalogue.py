@@ -98,6 +98,6 @@ def test_graphs_and_rows_that_do_not_fit_are_refused_before_anything_runs(tmp_pa
     assert "line 2: top_k is 1" in capsys.readouterr().err
     assert main([*words, "--graph", str(GRAPH.with_name("text_to_music.json"))]) == 2
     assert "has 0 nodes of the kind MusicGenCatalogue" in capsys.readouterr().err
-    assert main([*words, "--graph", str(GRAPH.parents[1] / "catalogue.json")]) == 2
+    assert main([*words, "--graph", str(GRAPH.parents[1] / "16 Catalogue.json")]) == 2
     assert "Export (API)" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

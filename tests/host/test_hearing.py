@@ -38,7 +38,8 @@ def test_every_item_of_a_batch_can_be_heard_on_the_decoder(host):
 
 
 def test_the_piece_can_be_heard_while_it_is_sampled(host):
-    prompt = audible(host, host.workflow("text_to_music", duration=30.0))
+    # Two versions are at least a second and a half apart, and 30 s of music may be there by then.
+    prompt = audible(host, host.workflow("text_to_music", duration=150.0))
     sampler, heard = key_of(prompt, "MusicGenSampleTokens"), []
 
     def listen(name, data):
@@ -54,12 +55,15 @@ def test_the_piece_can_be_heard_while_it_is_sampled(host):
     assert len(times) >= 2 and times[0] < ended[0] - 1, (times, ended)
     assert all(later - sooner > 1 for sooner, later in pairwise(times))
     lengths = [sound.shape[1] for _, sound, *_ in heard]
-    assert lengths == sorted(lengths) and 0 < lengths[0] < lengths[-1] <= 30 * heard[0][2]
+    assert lengths == sorted(lengths) and 0 < lengths[0] < lengths[-1] <= 150 * heard[0][2]
     (key,) = [key for key, node in prompt.items() if node["class_type"].startswith("SaveAudio")]
     final = decode(host.server.view(entry["outputs"][key]["audio"][0]))[0]
     part = heard[-1][1]
-    gain = np.abs(final[:, : part.shape[1]]).max() / np.abs(part).max()  # the decoder lowers what would clip
-    assert np.allclose(part * gain, final[:, : part.shape[1]], atol=2e-3)
+    # The decoder lowers a piece that would clip; the version so far is clipped where it is too loud.
+    final, whole = final[:, : part.shape[1]], np.abs(part) < 0.98
+    gain = (final[whole] @ part[whole]) / (part[whole] @ part[whole])
+    assert 0.3 < gain <= 1.001 and whole.mean() > 0.99
+    assert np.allclose(part[whole] * gain, final[whole], atol=2e-3)
 
 
 def test_cancel_keeps_the_music_decodes_it_and_leaves_the_queue_alone(host):
