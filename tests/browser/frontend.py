@@ -38,6 +38,8 @@ NOT_OURS = re.compile(r"/missingModel\w+-[\w-]+\.js")
 # The page's own preview of a film comes from a place that `--disable-api-nodes` forbids.
 PREVIEW_OF_FILM = re.compile(r"^Loading media from\s+'blob:")
 
+PLAYERS = {"audioUI", "video-preview"}  # widgets that show a file, which a page adds when it comes to it
+
 READY = """(type) => window.app?.graph && window.LiteGraph?.registered_node_types[type]
   && app.graph.nodes.length > 0"""
 LOAD = "async ([graph, name]) => { await app.loadGraphData(graph, true, true, name) }"
@@ -61,10 +63,18 @@ CONVERT = """async ([prompt, name, edits, bends]) => {
       link => link.origin_id == from && link.origin_slot == slot && link.target_id == to)
     for (const point of points) app.graph.createReroute(point, link)
   }
+  for (const node of app.graph.nodes) {  // a page remembers values of the workflows before
+    const known = node.constructor.nodeData?.input ?? {}
+    for (const widget of node.widgets ?? []) {
+      const linked = node.inputs?.find(input => input.widget?.name === widget.name && input.link != null)
+      if (linked) widget.value = ({...known.required, ...known.optional})[widget.name]?.[1]?.default ?? ''
+      else if (widget.type === 'button') widget.value = ''
+    }
+  }
   const graph = JSON.parse(JSON.stringify(app.graph.serialize()))  // undefined would come out as null
   for (const saved of graph.nodes) {  // newer frontends find values by these names, older ones by their order
     const widgets = app.graph.getNodeById(saved.id).widgets ?? []
-    const kept = widgets.filter(w => w.serialize !== false && w.name !== 'audioUI')
+    const kept = widgets.filter(w => w.serialize !== false && !['audioUI', 'video-preview'].includes(w.name))
     if (kept.length) saved.widgets_values_named = Object.fromEntries(kept.map(w => [w.name, w.value]))
   }
   return JSON.parse(JSON.stringify(graph))
@@ -273,7 +283,7 @@ class Frontend:
         prompt = self.page.evaluate(PROMPT)
         for node in prompt.values():
             node["_meta"] = {"title": node["_meta"]["title"]}
-            node["inputs"].pop("audioUI", None)
+            node["inputs"] = {name: value for name, value in node["inputs"].items() if name not in PLAYERS}
         return prompt
 
     def nodes(self) -> list[dict]:

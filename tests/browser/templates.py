@@ -30,7 +30,7 @@ KINDS = {
     "MusicGenMelodyChroma": Kind(270, 50),
     "MusicGenEnCodecEncode": Kind(270, 50),
     "MusicGenStyle": Kind(270, 160),
-    "MusicGenPlot": Kind(330, 360),
+    "MusicGenPlot": Kind(310, 360),
     "MusicGenDuration": Kind(270, 220),
     "MusicGenCurves": Kind(270, 230),
     "MusicGenMeasure": Kind(270, 400),
@@ -42,7 +42,7 @@ KINDS = {
     "LoadImage": Kind(240, 280),
     "SaveAudioAdvanced": Kind(280, 140),
     "SaveVideo": Kind(340, 340),
-    "SaveImage": Kind(320, 360),
+    "SaveImage": Kind(310, 360),
     "PreviewImage": Kind(270, 250),
     "MarkdownNote": Kind(280, 250),
 }

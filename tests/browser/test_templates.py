@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from .conftest import PACK
-from .frontend import Frontend, read_json
+from .frontend import PLAYERS, Frontend, read_json
 from .geometry import hidden_wires, overlaps
 from .make_workflows import CORE_TYPES, WORKFLOWS, api_file, make_workflow, ui_file
 from .templates import TEMPLATES, Template
@@ -17,6 +17,7 @@ def settled(graph: dict) -> dict:
     """A graph without the marks in which frontends differ: names in the reader's language, and how many widgets a node
     of the core has that hold nothing."""
     for node in graph["nodes"]:
+        node["inputs"] = [slot for slot in node.get("inputs", []) if slot["name"] not in PLAYERS]
         for slot in [*node.get("inputs", []), *node.get("outputs", [])]:
             slot.pop("localized_name", None)
         if node["type"] in CORE_TYPES:
