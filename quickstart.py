@@ -31,6 +31,8 @@ from dev.setup import HOST, ROOT, VENV, SetupError, provide_chromium, provide_fl
 BASE = HOST / "base"
 # All that has to pass, each run by `python -m`; .pre-commit-config.yaml has the same.
 CHECKS = ("ruff check .", "ruff format --check .", "dev.check_types", "pytest tests")
+# All tests include these once more, as they run where the optional compiler is not installed.
+DECODING = "pytest -q tests/golden tests/parity tests/musicgen/decoding tests/musicgen/generation"
 
 
 def reexecute() -> int:
@@ -121,12 +123,15 @@ def command_test(pytest_args: list[str], comfyui: Path) -> int:
     provide_chromium()
     provide_fluidsynth()
     environment = {**os.environ, "COMFYUI_DIR": str(comfyui)}
+    runs = [(check.split(), environment) for check in CHECKS]
+    runs[-1][0].extend(pytest_args)
+    if not pytest_args:
+        runs.insert(-1, (DECODING.split(), {**environment, "MUSICGEN_WITHOUT_COMPILER": "1"}))
     codes = []
-    for check in CHECKS:
-        words = check.split() + (pytest_args if check == CHECKS[-1] else [])
+    for words, variables in runs:
         say("$ " + " ".join(words))
         command = [sys.executable, "-m", *words]
-        codes.append(subprocess.run(command, check=False, cwd=ROOT, env=environment).returncode)
+        codes.append(subprocess.run(command, check=False, cwd=ROOT, env=variables).returncode)
     return next((code for code in codes if code), 0)
 
 
