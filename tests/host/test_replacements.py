@@ -22,15 +22,16 @@ def one_step(**inputs):
 
 
 @pytest.fixture
-def small(host):
-    """A model in the place where the old packs look for musicgen-small."""
-    folder = host.models / "musicgen-small"
-    there = folder.exists()  # the tests of templates put one there, too
-    if not there:
-        shutil.copytree(ROOT / "models" / "musicgen-nano", folder)
+def small(host, tmp_path):
+    """A model where the old packs look for musicgen-small; one that other tests fetched stands aside."""
+    folder, aside = host.models / "musicgen-small", tmp_path / "aside"
+    if folder.exists():
+        shutil.move(folder, aside)
+    shutil.copytree(ROOT / "models" / "musicgen-nano", folder)
     yield folder
-    if not there:
-        shutil.rmtree(folder)
+    shutil.rmtree(folder)
+    if aside.exists():
+        shutil.move(aside, folder)
 
 
 DEFAULTS = {"cfg_coef": 3.0, "temperature": 1.0, "top_k": 250, "top_p": 0.0}
