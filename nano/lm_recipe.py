@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from musicgen.training.resume import as_stored
+
 
 @dataclass(frozen=True)
 class LMRecipe:
@@ -66,8 +68,4 @@ class LMRecipe:
 
     def settings(self) -> dict[str, Any]:
         """All numbers as a checkpoint keeps them: tuples as lists."""
-        return {name: _listed(value) for name, value in asdict(self).items()}
-
-
-def _listed(value: Any) -> Any:
-    return [_listed(each) for each in value] if isinstance(value, tuple) else value
+        return as_stored(asdict(self))

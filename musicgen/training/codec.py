@@ -23,7 +23,7 @@ from ..codec.encodec import EnCodec
 from ..config import CodecConfig
 from ..fidelity import mel_distance, si_snr
 from .losses import MelLoss
-from .resume import ProgressLog, load_checkpoint, save_checkpoint, step_rng, step_torch_rng
+from .resume import ProgressLog, as_stored, load_checkpoint, save_checkpoint, step_rng, step_torch_rng
 
 
 class SongArray(Protocol):
@@ -234,7 +234,7 @@ class CodecTraining:
 
     def settings(self) -> dict[str, Any]:
         """The settings that a checkpoint must match."""
-        return _plain({**asdict(self.config), **asdict(self.recipe), "songs": list(self.songs.shape)})
+        return as_stored({**asdict(self.config), **asdict(self.recipe), "songs": list(self.songs.shape)})
 
     def state(self) -> dict[str, Any]:
         """The checkpoint: everything that the next step depends on."""
@@ -259,7 +259,7 @@ class CodecTraining:
         # Warm the learning rate up, then let it fall by a cosine.
         share = number / recipe.steps
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * min((number + 1) / recipe.warmup, _cosine(share))
+            group["lr"] = recipe.learning_rate * min((number + 1) / recipe.warmup, cosine_decay(share))
         # Encode random clips, quantise them once the autoencoder has been trained, and decode.
         samples = recipe.frames * self.config.hop_length
         clips = random_clips(self.songs, step_rng(recipe.seed, number), recipe.batch, samples).to(self.device)
@@ -288,13 +288,9 @@ class CodecTraining:
         self.books.init_by_kmeans(vectors, step_torch_rng(self.recipe.seed, 2**31 - 2))
 
 
-def _cosine(share: float) -> float:
+def cosine_decay(share: float) -> float:
+    """The part of the learning rate after a share of the steps: from 1 to 0.02, along half a cosine."""
     return 0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * min(share, 1.0)))
-
-
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """Turn tuples into lists, so that settings equal themselves after a checkpoint is read back."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
 
 
 def train_codec(

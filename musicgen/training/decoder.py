@@ -18,9 +18,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..codec.encodec import EnCodec
-from .codec import SongArray, judge_codec
+from .codec import SongArray, cosine_decay, judge_codec
 from .losses import MelLoss
-from .resume import ProgressLog, load_checkpoint, save_checkpoint, step_rng, step_torch_rng
+from .resume import ProgressLog, as_stored, load_checkpoint, save_checkpoint, step_rng, step_torch_rng
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,7 @@ class DecoderTraining:
 
     def settings(self) -> dict[str, Any]:
         """The settings that a checkpoint must match."""
-        config = {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self.codec.config).items()}
-        return {**config, **asdict(self.recipe), "songs": list(self.songs.shape)}
+        return as_stored({**asdict(self.codec.config), **asdict(self.recipe), "songs": list(self.songs.shape)})
 
     def state(self) -> dict[str, Any]:
         """The checkpoint: everything that the next step depends on."""
@@ -127,9 +126,8 @@ class DecoderTraining:
         """Do one training step and return the loss."""
         recipe, number = self.recipe, self.step_number
         share = number / recipe.steps
-        cosine = 0.02 + 0.98 * 0.5 * (1.0 + math.cos(math.pi * min(share, 1.0)))
         for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate * min((number + 1) / recipe.warmup, cosine)
+            group["lr"] = recipe.learning_rate * min((number + 1) / recipe.warmup, cosine_decay(share))
         clips, codes = self._draw(step_rng(recipe.seed, number))
         with torch.no_grad():
             z = self.codec.model.quantizer.decode(codes.transpose(0, 1))

@@ -34,6 +34,15 @@ def write_atomically(path: Path, write: Any) -> None:
     write_file(path, write)
 
 
+def as_stored(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings with their tuples as lists, so that they equal themselves after a checkpoint is read back."""
+    return {name: _listed(value) for name, value in values.items()}
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(each) for each in value] if isinstance(value, tuple) else value
+
+
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint whole or not at all."""
     write_atomically(path, lambda file: torch.save(state, file))

@@ -1,4 +1,4 @@
-"""MUSICGEN_TOKENS on disk: what a file says about its tokens."""
+"""MUSICGEN_TOKENS on disk: the recipe that a file keeps with them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The thumbnails of the templates: the title, and a picture of what the workflow makes."""
+"""The thumbnails of the templates: the title, and a picture of the workflow's result."""
 
 from __future__ import annotations
 

@@ -53,9 +53,9 @@ DEFAULT_KIND = Kind(240, 100)
 class Template:
     """One template.
 
-    words: of its note, what it is and what to change first. columns: nodes from left to right, each with its id and
+    words: of its note, its subject and the first change. columns: nodes from left to right, each with its id and
     its top; a column further right begins higher, so that wires from the loader pass above those before it. inputs:
-    what App mode shows, as id of node and name of widget; outputs: ids of nodes whose results it shows. release: the
+    the widgets of App mode, as id of node and name of widget; outputs: ids of nodes whose results it shows. release: the
     model to download. fits: whether it fits the window with its widgets drawn. bends: for a wire, by its two nodes and
     the slot of the first, the points that it passes, each
     as the number of the column that it passes on the right, and a height.

@@ -1,4 +1,4 @@
-"""What a user sees beside the templates: saved workflows, help pages, errors and the pictures of the README."""
+"""The pages beside the templates: saved workflows, help pages, errors and the pictures of the README."""
 
 from __future__ import annotations
 

@@ -14,27 +14,7 @@ import pytest
 import torch
 
 from .conftest import sound
-
-NODES = {
-    "MusicGenLoader",
-    "MusicGenTextEncode",
-    "MusicGenSampleTokens",
-    "MusicGenEnCodecDecode",
-    "MusicGenMelodyChroma",
-    "MusicGenEnCodecEncode",
-    "MusicGenStyle",
-    "MusicGenLoraLoader",
-    "MusicGenDuration",
-    "MusicGenPick",
-    "MusicGenPlot",
-    "MusicGenCurves",
-    "MusicGenSaveTokens",
-    "MusicGenLoadTokens",
-    "MusicGenSaveCheckpoint",
-    "MusicGenTextToMusic",
-    "MusicGenCatalogue",
-    "MusicGenMeasure",
-}
+from .test_registration import IDS
 
 
 def state_of_the_process() -> dict[str, Any]:
@@ -158,7 +138,7 @@ def inputs_of(run, load, encode, sample, comfy, models_folder, tmp_path, monkeyp
     return lambda node_id: cases[node_id]()
 
 
-@pytest.mark.parametrize("node_id", sorted(NODES))
+@pytest.mark.parametrize("node_id", sorted(IDS))
 def test_a_node_leaves_everything_as_it_found_it(run, inputs_of, node_id):
     inputs = inputs_of(node_id)
     kept = [(tensor, copy.deepcopy(tensor)) for tensor in tensors_in(inputs)]
@@ -170,7 +150,7 @@ def test_a_node_leaves_everything_as_it_found_it(run, inputs_of, node_id):
 
 
 def test_every_node_is_covered_and_tells_its_refusals(node_list):
-    assert {node.GET_SCHEMA().node_id for node in node_list} == NODES
+    assert {node.GET_SCHEMA().node_id for node in node_list} == set(IDS)
     assert [node for node in node_list if "Node" not in {base.__name__ for base in node.__mro__}] == []
 
 

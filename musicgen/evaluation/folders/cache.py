@@ -1,4 +1,4 @@
-"""The cache of rows: what a listener returned for a file, by the file's content and the listener's fingerprint.
+"""The cache of rows that a listener returned for a file, by the file's content and the listener's fingerprint.
 
 Rows are kept in half precision where their numbers fit, and also used so, that a figure does not depend on whether
 they were kept. They are written some hundred files at a time, each time as one whole safetensors file.
