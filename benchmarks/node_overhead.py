@@ -135,11 +135,11 @@ def table(samples: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
     return rows
 
 
-def main() -> None:
-    """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def host_options(description: str | None, seconds: float) -> argparse.Namespace:
+    """The command line of a benchmark on a ComfyUI server; sets the threads of this process and of the server."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=("nano", "small", "medium", "large"), default="nano")
-    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--seconds", type=float, default=seconds)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
     default = os.environ.get("COMFYUI_DIR") or ROOT / ".host" / "ComfyUI"
@@ -147,6 +147,12 @@ def main() -> None:
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)  # for the server
     torch.set_num_threads(options.threads)
+    return options
+
+
+def main() -> None:
+    """Run the command."""
+    options = host_options(__doc__, 10.0)
     with tempfile.TemporaryDirectory() as folder:
         rows = table(measure(options, Path(folder)))
     finish("node_overhead", rows, model=options.model, length=options.seconds, mark=MARK)

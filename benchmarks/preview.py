@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import os
 import statistics
 import tempfile
 import time
@@ -26,9 +25,8 @@ import wave
 from pathlib import Path
 from typing import Any
 
-import torch
 from measuring import ROOT, finish, spread
-from node_overhead import NODES, cpu_seconds, place_model, prompt
+from node_overhead import NODES, cpu_seconds, host_options, place_model, prompt
 
 from dev.comfy_server import ComfyServer, describe_failure, prepare_base
 
@@ -84,16 +82,7 @@ def measure(options: argparse.Namespace, base: Path) -> dict[str, dict[str, list
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=("nano", "small", "medium", "large"), default="nano")
-    parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    default = os.environ.get("COMFYUI_DIR") or ROOT / ".host" / "ComfyUI"
-    parser.add_argument("--comfyui", type=Path, default=Path(default), help="the folder that holds ComfyUI's main.py")
-    options = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = str(options.threads)  # for the server
-    torch.set_num_threads(options.threads)
+    options = host_options(__doc__, 30.0)
     with tempfile.TemporaryDirectory() as folder:
         samples = measure(options, Path(folder))
     rows = []
