@@ -57,7 +57,8 @@ class Template:
     its top; a column further right begins higher, so that wires from the loader pass above those before it. inputs:
     the widgets of App mode, as id of node and name of widget; outputs: ids of nodes whose results it shows. release:
     the model to download. fits: whether it fits the window with its widgets drawn. bends: for a wire, by its two nodes
-    and the slot of the first, the points that it passes, each as the number of the column that it passes on the right, and a height.
+    and the slot of the first, the points that it passes, each as the number of the column that it passes on the
+    right, and a height.
     """
 
     slug: str
