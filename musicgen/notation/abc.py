@@ -1,6 +1,6 @@
 """Scores from ABC text (the standard 2.1), as score editors, SheetSage and ComfyUI's SheetSage2AudioToABC write it.
 
-Of the standard it reads all that decides pitch and time: keys and modes, accidentals, metres, unit lengths, tempi,
+It reads everything that decides pitch and time: keys and modes, accidentals, metres, unit lengths, tempi,
 chords, ties, tuplets, broken rhythm, voices, repeats and endings, and chord symbols. It passes over lyrics, titles,
 decorations, grace notes, slurs and directions. A second tune in the text is left out.
 """
