@@ -7,7 +7,8 @@ from comfy_api.latest import io
 from ..musicgen.rendering.rows import read_pieces
 from .host import folders, progress
 from .host.telling import Node
-from .sockets import CATEGORY, MAX_SECONDS
+from .inputs.widgets import duration_input
+from .sockets import CATEGORY
 
 NO_CATALOGUE = "no CSV or JSONL file in the input folder"
 
@@ -31,15 +32,7 @@ class MusicGenCatalogue(Node):
                     tooltip="A CSV or JSONL file in ComfyUI's input folder, with columns such as id, description, "
                     "duration, seed, seeds and negative. Press R after adding one.",
                 ),
-                io.Float.Input(
-                    "duration",
-                    display_name="duration (s)",
-                    default=10.0,
-                    min=0.1,
-                    max=MAX_SECONDS,
-                    step=0.1,
-                    tooltip="Length in seconds of the pieces whose row has no duration.",
-                ),
+                duration_input("Length in seconds of the pieces whose row has no duration."),
                 io.Int.Input(
                     "first",
                     display_name="first piece",

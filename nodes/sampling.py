@@ -23,9 +23,9 @@ from .inputs.conditions import read_request
 from .inputs.parts import check_codec
 from .inputs.recipes import recipe_of
 from .inputs.tokens import sampled_tokens
+from .inputs.widgets import batch_size_input, duration_input, sampling_inputs, seed_input
 from .sockets import (
     CATEGORY,
-    MAX_SECONDS,
     CodecHandle,
     CodecSocket,
     MelodyBatch,
@@ -76,69 +76,13 @@ class MusicGenSampleTokens(Node):
                     tooltip="Conditioning from MusicGen Text Encode: it describes the music. Core nodes may combine "
                     "it, average it or limit it to a range of the piece.",
                 ),
-                io.Float.Input(
-                    "duration",
-                    display_name="duration (s)",
-                    default=10.0,
-                    min=0.1,
-                    max=MAX_SECONDS,
-                    step=0.1,
-                    tooltip="Length of the whole piece in seconds, a prompt included. A piece longer than the model "
-                    "was trained on (30 seconds, 10 for AudioGen) is sampled in overlapping windows.",
+                duration_input(
+                    "Length of the whole piece in seconds, a prompt included. A piece longer than the model "
+                    "was trained on (30 seconds, 10 for AudioGen) is sampled in overlapping windows."
                 ),
-                io.Int.Input(
-                    "batch_size",
-                    display_name="pieces (batch_size)",
-                    default=1,
-                    min=1,
-                    max=64,
-                    tooltip="Number of pieces to sample at once. Piece i equals the piece that seed + i gives alone.",
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Starts the random numbers. The same seed gives the same piece.",
-                ),
-                io.Float.Input(
-                    "cfg_coef",
-                    display_name="guidance (cfg_coef)",
-                    default=3.0,
-                    min=0.0,
-                    max=20.0,
-                    step=0.1,
-                    tooltip="Classifier-free guidance: the higher, the closer the piece follows its conditions. 1 "
-                    "turns guidance off and takes less time.",
-                ),
-                io.Float.Input(
-                    "temperature",
-                    default=1.0,
-                    min=0.0,
-                    max=5.0,
-                    step=0.01,
-                    tooltip="Below 1 the music is more predictable, above 1 more varied. 0 always takes the likeliest "
-                    "token.",
-                ),
-                io.Int.Input(
-                    "top_k",
-                    display_name="likeliest tokens (top_k)",
-                    default=250,
-                    min=0,
-                    max=65536,
-                    tooltip="Draw each token from this many of the likeliest ones. 0 draws from all.",
-                ),
-                io.Float.Input(
-                    "top_p",
-                    display_name="likeliest share (top_p)",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    tooltip="Draw each token from the likeliest ones that together have this probability. Above 0 it "
-                    "replaces top_k.",
-                ),
+                batch_size_input(),
+                seed_input(),
+                *sampling_inputs(),
                 io.Combo.Input(
                     "pattern",
                     display_name="codebook pattern",

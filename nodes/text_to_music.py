@@ -9,7 +9,8 @@ from comfy_api.latest import io
 from .host import folders
 from .host.expansion import GraphBuilder
 from .host.telling import Node
-from .sockets import CATEGORY, MAX_SECONDS, ModelHandle, ModelSocket, PlayerSocket
+from .inputs.widgets import batch_size_input, duration_input, sampling_inputs, seed_input
+from .sockets import CATEGORY, ModelHandle, ModelSocket, PlayerSocket
 
 
 class MusicGenTextToMusic(Node):
@@ -42,78 +43,10 @@ class MusicGenTextToMusic(Node):
                     dynamic_prompts=True,
                     tooltip="Describe the music: genre, instruments, mood, tempo. An empty text is no description.",
                 ),
-                io.Float.Input(
-                    "duration",
-                    display_name="duration (s)",
-                    default=10.0,
-                    min=0.1,
-                    max=MAX_SECONDS,
-                    step=0.1,
-                    tooltip="Length of the whole piece in seconds, a prompt included.",
-                ),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=0xFFFFFFFFFFFFFFFF,
-                    control_after_generate=True,
-                    tooltip="Starts the random numbers. The same seed gives the same piece.",
-                ),
-                io.Int.Input(
-                    "batch_size",
-                    display_name="pieces (batch_size)",
-                    default=1,
-                    min=1,
-                    max=64,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Number of pieces to sample at once. Piece i equals the piece that seed + i gives alone.",
-                ),
-                io.Float.Input(
-                    "cfg_coef",
-                    display_name="guidance (cfg_coef)",
-                    default=3.0,
-                    min=0.0,
-                    max=20.0,
-                    step=0.1,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Classifier-free guidance: the higher, the closer the piece follows its description. 1 "
-                    "turns guidance off and takes less time.",
-                ),
-                io.Float.Input(
-                    "temperature",
-                    default=1.0,
-                    min=0.0,
-                    max=5.0,
-                    step=0.01,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Below 1 the music is more predictable, above 1 more varied. 0 always takes the likeliest "
-                    "token.",
-                ),
-                io.Int.Input(
-                    "top_k",
-                    display_name="likeliest tokens (top_k)",
-                    default=250,
-                    min=0,
-                    max=65536,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Draw each token from this many of the likeliest ones. 0 draws from all.",
-                ),
-                io.Float.Input(
-                    "top_p",
-                    display_name="likeliest share (top_p)",
-                    default=0.0,
-                    min=0.0,
-                    max=1.0,
-                    step=0.01,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Draw each token from the likeliest ones that together have this probability. Above 0 it "
-                    "replaces top_k.",
-                ),
+                duration_input("Length of the whole piece in seconds, a prompt included."),
+                seed_input(),
+                batch_size_input(extra=True),
+                *sampling_inputs(follows="its description", extra=True),
                 ModelSocket.Input(
                     "model",
                     display_name="loaded model",

@@ -104,3 +104,46 @@ def plan_windows(
         first = windows[-1].first + stride
         windows.append(Window(first, min(total - first, size), size - stride))
     return windows
+
+
+def plan_gap_windows(
+    params: GenerationParams,
+    frame_rate: int,
+    first: int,
+    stop: int,
+    *,
+    model_window: float = 30.0,
+    model_stride: float = 18.0,
+) -> list[Window]:
+    """Plan the windows in which frames `first` to `stop - 1` of an otherwise known piece are sampled.
+
+    A piece that fits into the window is seen as a whole. In a longer one, the window takes in the gap, half an overlap
+    behind it and the music before it, at least a whole overlap; a gap that is too long for that takes several windows.
+
+    >>> params = GenerationParams(duration=10.0, window=3.0, extend_stride=2.0)
+    >>> plan_gap_windows(params, 50, 300, 350)
+    [Window(first=225, num_frames=150, prompt_frames=75)]
+
+    Args:
+        params: the request's duration, window and extend_stride, in seconds.
+        frame_rate: frames per second.
+        first: first frame of the gap.
+        stop: first frame behind the gap.
+        model_window: seconds of music that the model was trained on at a time.
+        model_stride: the model's extend_stride in seconds; another window in the request scales it.
+
+    Raises:
+        ValueError: several windows are needed and would not overlap.
+    """
+    plain = plan_windows(params, frame_rate, model_window=model_window, model_stride=model_stride)
+    total = plain[-1].first + plain[-1].num_frames
+    if len(plain) == 1:
+        return [Window(0, total, first)]
+    size, overlap = plain[0].num_frames, plain[1].prompt_frames
+    end = min(total, stop + overlap // 2)
+    start = max(0, min(first - overlap, end - size))
+    windows = [Window(start, min(total - start, size), first - start)]
+    while windows[-1].first + windows[-1].num_frames < stop:
+        start = windows[-1].first + size - overlap
+        windows.append(Window(start, min(total - start, size), overlap))
+    return windows
