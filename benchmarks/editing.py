@@ -126,7 +126,6 @@ def section(bench: Bench) -> list[dict[str, Any]]:
         "as it was": lambda seed: bench.pieces[seed],
         "hard cut": cut,
         "plain": lambda seed: refilled(seed, candidates=1),
-        "fill, unheard": refilled,
         "fill": lambda seed: refilled(seed, listen=section_listener(bench.model.codec, first, stop)),
     }
     interior = [(0.0, SECTION[0] - MARGIN), (SECTION[1] + MARGIN, SECONDS)]

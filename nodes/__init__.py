@@ -7,6 +7,8 @@ from comfy_api.latest import ComfyExtension, io
 from .catalogue import MusicGenCatalogue
 from .codec import MusicGenEnCodecDecode, MusicGenEnCodecEncode
 from .conditioning import MusicGenMelodyChroma, MusicGenStyle, MusicGenTextEncode
+from .editing import MusicGenEditTokens
+from .filling import MusicGenFill, MusicGenLoop
 from .host import folders
 from .loaders import MusicGenLoader, MusicGenLoraLoader
 from .measuring import MusicGenMeasure
@@ -51,4 +53,7 @@ class MusicGenExtension(ComfyExtension):
             MusicGenTextToMusic,
             MusicGenCatalogue,
             MusicGenMeasure,
+            MusicGenEditTokens,
+            MusicGenFill,
+            MusicGenLoop,
         ]
