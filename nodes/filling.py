@@ -32,8 +32,8 @@ def _model_inputs() -> list[io.Input]:
         ModelSocket.Input("model", tooltip="The language model, from MusicGen Loader or MusicGen LoRA Loader."),
         io.Conditioning.Input(
             "positive",
-            tooltip="Conditioning from MusicGen Text Encode: it describes the music. Core nodes may combine it, average "
-            "it or limit it to a range of the piece.",
+            tooltip="Conditioning from MusicGen Text Encode: it describes the music. Core nodes may combine it, "
+            "average it or limit it to a range of the piece.",
         ),
     ]
 
@@ -43,7 +43,8 @@ def _condition_inputs() -> list[io.Input]:
         io.Conditioning.Input(
             "negative",
             optional=True,
-            tooltip="Conditioning to guide away from. Without it, guidance leads away from music without a description.",
+            tooltip="Conditioning to guide away from. Without it, guidance leads away from music without a "
+            "description.",
         ),
         MelodySocket.Input(
             "melody",
