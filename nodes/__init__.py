@@ -15,9 +15,11 @@ from .pictures import MusicGenPlot
 from .replacements import register_replacements
 from .sampling import MusicGenSampleTokens
 from .saving import MusicGenSaveCheckpoint
+from .scores import MusicGenEditMelody, MusicGenSaveMidi, MusicGenScore
 from .text_to_music import MusicGenTextToMusic
 from .timing import MusicGenCurves, MusicGenDuration
 from .token_files import MusicGenLoadTokens, MusicGenSaveTokens
+from .words import MusicGenTempoKey
 
 
 class MusicGenExtension(ComfyExtension):
@@ -36,15 +38,19 @@ class MusicGenExtension(ComfyExtension):
             MusicGenSampleTokens,
             MusicGenEnCodecDecode,
             MusicGenMelodyChroma,
+            MusicGenScore,
+            MusicGenEditMelody,
             MusicGenEnCodecEncode,
             MusicGenStyle,
             MusicGenLoraLoader,
+            MusicGenTempoKey,
             MusicGenDuration,
             MusicGenPick,
             MusicGenPlot,
             MusicGenCurves,
             MusicGenSaveTokens,
             MusicGenLoadTokens,
+            MusicGenSaveMidi,
             MusicGenSaveCheckpoint,
             MusicGenTextToMusic,
             MusicGenCatalogue,
