@@ -12,6 +12,7 @@ from .loaders import MusicGenLoader, MusicGenLoraLoader
 from .measuring import MusicGenMeasure
 from .picking import MusicGenPick
 from .pictures import MusicGenPlot
+from .ranking import MusicGenRank
 from .replacements import register_replacements
 from .sampling import MusicGenSampleTokens
 from .saving import MusicGenSaveCheckpoint
@@ -46,6 +47,7 @@ class MusicGenExtension(ComfyExtension):
             MusicGenTempoKey,
             MusicGenDuration,
             MusicGenPick,
+            MusicGenRank,
             MusicGenPlot,
             MusicGenCurves,
             MusicGenSaveTokens,

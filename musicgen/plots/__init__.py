@@ -2,6 +2,7 @@
 
 from .canvas import THEMES
 from .score import score_plot
+from .scores import scores_plot
 from .sound import loudness_plot, melody_plot, spectrogram_plot, waveform_plot
 from .tokens import codes_plot, pattern_plot
 
@@ -12,6 +13,7 @@ __all__ = [
     "melody_plot",
     "pattern_plot",
     "score_plot",
+    "scores_plot",
     "spectrogram_plot",
     "waveform_plot",
 ]
