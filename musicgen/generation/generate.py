@@ -154,7 +154,6 @@ class _Part:
 
     def fill_window(self, window: Window, report: _Reporter) -> None:
         """Decode these items' unknown codes in one window into `codes`, in place."""
-        params = self.request.params
         pattern = self.request.pattern(self.config, window.num_frames)
         items, span = torch.tensor(self.items), slice(window.first, window.first + window.num_frames)
         # [items, K, S]: the window's codes, laid out by the pattern
@@ -165,16 +164,15 @@ class _Part:
             self.codes[items, :, span] = pattern.revert_sequence(sequence).cpu()
             return self.codes.clone()
 
-        # [K, S]: the time of each cell in the generated piece, 0 to 1. Codes of the prompt and empty cells get 0.
-        known, total = self.request.prompt_frames, self.codes.shape[2]
-        shares = ((pattern.frames + window.first - known) / (total - known)).clamp(0.0, 1.0)
-        branches = self.request.branches(self.config)
-        guide = guidance(branches, shares, params, self.device)
+        branches = self.request.branches(self.config, window)
+        cells = self.request.cells(self.config, window, pattern)
+        numbers = self.request.numbers(cells)
         self._decode(
             sequence,
             first_step,
             self._conditions(branches, window),
-            guide,
+            numbers.drawing(self.device),
+            guidance(branches, cells, numbers, self.device),
             lambda step: report(step - first_step + 1, snapshot),
         )
         snapshot()
@@ -184,12 +182,11 @@ class _Part:
         sequence: Tensor,
         first_step: int,
         conditions: Conditions,
+        sampling: SamplingParams,
         guide: Callable[[Tensor, int | Tensor], Tensor],
         on_step: Callable[[int], None],
     ) -> None:
         """Fill the sequence `[items, K, S]` in place: by the definition, with a cache, or in recorded steps."""
-        params = self.request.params
-        sampling = SamplingParams(params.temperature, params.top_k, params.top_p)
         if self.graphs is None:
             decoder = (
                 FullDecoder(self.lm, conditions, self.device)
@@ -239,7 +236,8 @@ def _equal_rows(request: Request, config: ModelConfig) -> list[list[int]]:
 
 def _seeded_noise(request: Request, config: ModelConfig) -> Noise | None:
     """Return a function that draws the noise of a request's items, each from its own generator."""
-    if not request.params.use_sampling or request.params.temperature == 0.0:
+    cold = request.params.temperature == 0.0 and request.schedules.temperature is None
+    if not request.params.use_sampling or cold:
         return None
     generators = [torch.Generator().manual_seed(_mix_bits(seed)) for seed in request.item_seeds]
     return lambda: exponential_noise(generators, config.num_codebooks, config.card)

@@ -7,7 +7,7 @@ It knows no weights and no device. :func:`Request.checked` compares it with a mo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
@@ -15,11 +15,13 @@ from ..conditioning.condition import Lead, TextCondition
 from ..conditioning.melody import Melody, MelodyLead
 from ..conditioning.style import StyleLead
 from ..config import ModelConfig
-from .guidance import Branches, plan_branches
+from ..times import show_time
+from .guidance import Branches, Cells, plan_branches
 from .memory import memory_required
 from .params import GenerationParams
 from .patterns import Pattern, named_pattern, trained_pattern
-from .windows import Window, plan_windows
+from .schedule import Numbers, Schedules
+from .windows import Window, plan_windows, to_frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,7 @@ class Request:
         styles: tokens `[n, style_dim]` per item, for style models. They stay the same in all windows
             and act alone while no description acts. Empty: no style.
         prompt: codes int64 `[batch_size or 1, K, T0]` to continue; the result begins with them.
+        schedules: numbers that change over time, in place of those of `params`.
     """
 
     params: GenerationParams
@@ -48,6 +51,7 @@ class Request:
     melodies: Sequence[Melody | None] = ()
     styles: Sequence[Tensor] = ()
     prompt: Tensor | None = None
+    schedules: Schedules = field(default_factory=Schedules)
 
     @property
     def prompt_frames(self) -> int:
@@ -81,9 +85,28 @@ class Request:
             return [StyleLead(tokens) for tokens in styles]
         return []
 
-    def branches(self, config: ModelConfig) -> Branches:
-        """Return the condition groups that each item is decoded under."""
-        return plan_branches(self.positive, self.negative, self.params, self.leads(config))
+    def branches(self, config: ModelConfig, window: Window | None = None) -> Branches:
+        """Return the condition groups that each item is decoded under, in one window or in all of them.
+
+        A window leaves out the conditions whose span lies outside it, so a long timeline costs no more than its
+        sections in the window.
+        """
+        positive, negative = self.positive, self.negative
+        if window is not None:
+            first, last = (frame / config.frame_rate for frame in (window.first, window.first + window.num_frames))
+            positive = _acting(positive, first, last) or positive[:1]
+            negative = _acting(negative, first, last) or negative[:1]
+        return plan_branches(positive, negative, self.params, self.leads(config), self.schedules)
+
+    def cells(self, config: ModelConfig, window: Window, pattern: Pattern) -> Cells:
+        """Return the time of each cell of a window's sequence."""
+        frames, known = pattern.frames + window.first, self.prompt_frames
+        total = to_frames(self.params.duration, config.frame_rate)
+        return Cells(((frames - known) / (total - known)).clamp(0.0, 1.0), frames / config.frame_rate)
+
+    def numbers(self, cells: Cells) -> Numbers:
+        """Return guidance and sampling numbers for each cell of a window."""
+        return self.schedules.resolve(self.params, cells.seconds)
 
     def windows(self, config: ModelConfig) -> list[Window]:
         """Return the windows that the piece is sampled in."""
@@ -126,7 +149,7 @@ class Request:
         known = max(window.prompt_frames for window in windows)
         return memory_required(
             config.lm,
-            self.branches(config),
+            max((self.branches(config, window) for window in windows), key=lambda each: len(each.groups)),
             self.batch_size,
             lead_rows=max((lead.size for lead in self.leads(config)), default=0),
             steps=steps,
@@ -155,9 +178,26 @@ class Request:
         self._check_melodies(config)
         self._check_styles(config)
         self._check_prompt(config)
+        self._check_times()
+        params, schedules = self.schedules.folded(self.params)
+        if schedules.lead_strength is not None and not any(not lead.is_null for lead in self.leads(config)):
+            raise ValueError(
+                "a strength of the melody was given without a melody; connect a melody (or a style), or leave the "
+                "strength empty."
+            )
+        self = replace(self, params=params, schedules=schedules)
         if config.chroma is None:
             return self
         return replace(self, melodies=[None if m is None else m.for_config(config.chroma) for m in self.melodies])
+
+    def _check_times(self) -> None:
+        self.schedules.check(self.params)
+        for condition in (*self.positive, *self.negative):
+            if condition.span is not None and condition.span.start >= self.params.duration:
+                raise ValueError(
+                    f"a section begins at {show_time(condition.span.start)}, beyond the piece of "
+                    f"{show_time(self.params.duration)}; make the piece longer, or take the section out."
+                )
 
     def _check_melodies(self, config: ModelConfig) -> None:
         if config.chroma is None and any(melody is not None for melody in self.melodies):
@@ -207,3 +247,8 @@ class Request:
                 f"the prompt's codes run from {int(prompt.min())} to {int(prompt.max())}; "
                 f"model {config.name!r} has codes 0 to {config.card - 1}."
             )
+
+
+def _acting(conditions: Sequence[TextCondition], first: float, last: float) -> Sequence[TextCondition]:
+    """The conditions that may act between two times in seconds."""
+    return [each for each in conditions if each.span is None or each.span.acts_in(first, last)]
