@@ -58,7 +58,12 @@ def train_ear(first: Tensor, second: Tensor, sample_rate: int) -> Ear:
     learnt = torch.cat([each[::2].flatten(0, 1) for each in statistics])
     mean, spread = learnt.mean(dim=0), learnt.std(dim=0).clamp_min(1e-3)
     rows = _with_one((learnt - mean) / spread)
-    sides = torch.cat([torch.full((each[::2].shape[0] * each.shape[1],), side) for each, side in zip(statistics, (-1.0, 1.0), strict=True)])
+    sides = torch.cat(
+        [
+            torch.full((each[::2].shape[0] * each.shape[1],), side)
+            for each, side in zip(statistics, (-1.0, 1.0), strict=True)
+        ]
+    )
     weights = torch.linalg.solve(rows.T @ rows + _RIDGE * torch.eye(rows.shape[1]), rows.T @ sides)
     ear = Ear(mean, spread, weights, 0.0)
     heard = [ear.hears(audio[1::2], sample_rate) for audio in (first, second)]

@@ -37,6 +37,12 @@ BENCHMARKS = [
         {"contender", "rows_per_second"},
         id="rendering",
     ),
+    pytest.param(
+        "ranking",
+        ["--descriptions", "1", "--pieces", "2", "--seconds", "3"],
+        {"measure", "all", "best", "worst", "most"},
+        id="ranking",
+    ),
     pytest.param("codec", ["--seconds", "1", "--alone", "--rounds", "1"], {"ratio", "of_gemm", "peak"}, id="codec"),
     pytest.param(
         "node_overhead",

@@ -22,13 +22,15 @@ class Span:
     """The time of a condition in seconds of the whole piece, a prompt included; an end of None is the piece's.
 
     A condition rises from 0 to 1 for `rise` seconds from `start` on, and falls for `fall` seconds from `end` on, so one
-    that starts where the one before it ends takes over from it while both times are equal.
+    that starts where the one before it ends takes over from it while both times are equal. From `start` on the model
+    hears the last `carry` seconds before it only; None lets it hear everything.
     """
 
     start: float = 0.0
     end: float | None = None
     rise: float = 0.0
     fall: float = 0.0
+    carry: float | None = None
 
     def weights(self, seconds: Tensor) -> Tensor:
         """Return how much the condition counts at each time, 0 to 1.

@@ -8,6 +8,7 @@ but not the recording. This module does not separate sources; give it the melody
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +23,62 @@ from ..lm.language_model import LMModel
 _LOWEST_A = 27.5
 
 
+class Tune(Protocol):
+    """A melody as a function of time, for the chroma of any model."""
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds, after which it begins again."""
+        ...
+
+    def rows(self, times: Tensor, config: ChromaConfig) -> Tensor:
+        """Return the chroma `[N, num_chroma]` at times `[N]`, in seconds from 0 to below :attr:`seconds`, float64.
+
+        A row of zeros is silence.
+        """
+        ...
+
+
+class Melody(Protocol):
+    """A melody in the chroma of one model: :class:`RecordedMelody` from sound, `WrittenMelody` from a tune."""
+
+    @property
+    def config(self) -> ChromaConfig:
+        """The chroma settings of the model."""
+        ...
+
+    @property
+    def chroma(self) -> Tensor:
+        """The chroma `[F, num_chroma]`, once through."""
+        ...
+
+    @property
+    def tune(self) -> Tune:
+        """The same melody as a function of time."""
+        ...
+
+    def for_config(self, config: ChromaConfig) -> Melody:
+        """Return the same melody with the chroma of another model's config."""
+        ...
+
+    def fitted(self, num_frames: int) -> Tensor:
+        """Return the chroma `[num_frames, num_chroma]` from the start on; the melody repeats without end."""
+        ...
+
+    def window(self, first_sample: int, num_samples: int, num_frames: int) -> Tensor:
+        """Return the chroma `[num_frames, num_chroma]` for a part of a long piece; the melody repeats without end.
+
+        Args:
+            first_sample: start of the part, in samples of the config's rate.
+            num_samples: length of the part.
+            num_frames: frames to return, also where the part is shorter.
+        """
+        ...
+
+
 @dataclass(frozen=True)
-class Melody:
-    """A melody: its chroma `[F, 12]`, and the mono waveform `[L]` at the config's sample rate."""
+class RecordedMelody:
+    """The melody of a recording: its chroma `[F, 12]`, and the mono waveform `[L]` at the config's sample rate."""
 
     chroma: Tensor
     waveform: Tensor
@@ -35,22 +89,46 @@ class Melody:
         """Samples per second of the waveform."""
         return self.config.sample_rate
 
-    def for_config(self, config: ChromaConfig) -> Melody:
+    @property
+    def seconds(self) -> float:
+        """Length of the waveform in seconds."""
+        return self.waveform.shape[0] / self.sample_rate
+
+    @property
+    def tune(self) -> Tune:
+        """The melody itself."""
+        return self
+
+    def rows(self, times: Tensor, config: ChromaConfig) -> Tensor:
+        """Return the chroma frames `[N, num_chroma]` whose centres are nearest to times `[N]` in seconds."""
+        chroma = self.for_config(config).chroma
+        frames = torch.round(times * (config.sample_rate / config.hop_length)).long()
+        return chroma[frames.clamp(0, len(chroma) - 1)]
+
+    def for_config(self, config: ChromaConfig) -> RecordedMelody:
         """Return the same melody with the chroma of another model's config."""
         return self if config == self.config else extract_melody(self.waveform, self.sample_rate, config)
 
-    def window(self, first_sample: int, num_samples: int) -> Tensor:
-        """Return the chroma `[F, 12]` of a part of the waveform, which repeats without end."""
+    def fitted(self, num_frames: int) -> Tensor:
+        """Repeat the chroma and cut it to `[num_frames, num_chroma]`."""
+        return fit_length(self.chroma, num_frames)
+
+    def window(self, first_sample: int, num_samples: int, num_frames: int) -> Tensor:
+        """Return the chroma `[num_frames, num_chroma]` of a part of the waveform, which repeats without end."""
         index = (torch.arange(num_samples) + first_sample) % self.waveform.shape[0]
-        return chroma_of(self.waveform[index], self.config)
+        return fit_length(chroma_of(self.waveform[index], self.config), num_frames)
 
 
 @dataclass(frozen=True)
 class MelodyLead:
-    """The :class:`Lead` of a melody model: a melody's chroma, or the null chroma if `melody` is None."""
+    """The :class:`Lead` of a melody model: a melody's chroma, or the null chroma if `melody` is None.
+
+    part: first sample and number of samples of a window of a long piece; None for a piece of one window.
+    """
 
     config: ChromaConfig
     melody: Melody | None = None
+    part: tuple[int, int] | None = None
     acts_alone = False
 
     @property
@@ -67,19 +145,17 @@ class MelodyLead:
         """Project the melody's chroma, repeated or cut, to `[chroma_length, dim]`."""
         if self.melody is None:
             return self.null_rows(lm, device)
-        return lm.project_melody(fit_length(self.melody.chroma, self.size)[None].to(device))[0]
+        chroma = self.melody.fitted(self.size) if self.part is None else self.melody.window(*self.part, self.size)
+        return lm.project_melody(chroma[None].to(device))[0]
 
     def null_rows(self, lm: LMModel, device: torch.device) -> Tensor:
         """Project the null chroma to `[chroma_length, dim]`."""
         return lm.project_melody(null_chroma(self.config)[None].to(device))[0]
 
     def during(self, first: int, num_frames: int, frame_rate: int) -> MelodyLead:
-        """Return the lead with the chroma of the waveform during the window; the waveform repeats without end."""
-        if self.melody is None:
-            return self
+        """Return the lead with the melody's part during the window; the melody repeats without end."""
         rate = self.config.sample_rate
-        chroma = self.melody.window(first * rate // frame_rate, num_frames * rate // frame_rate)
-        return replace(self, melody=replace(self.melody, chroma=chroma))
+        return replace(self, part=(first * rate // frame_rate, num_frames * rate // frame_rate))
 
 
 def chroma_filter_bank(config: ChromaConfig) -> Tensor:
@@ -144,7 +220,7 @@ def chroma_of(waveform: Tensor, config: ChromaConfig) -> Tensor:
 
 @told_shortage("a melody was encoded")
 @torch_defaults()
-def extract_melody(audio: Tensor, sample_rate: int, config: ChromaConfig = RELEASED_CHROMA) -> Melody:
+def extract_melody(audio: Tensor, sample_rate: int, config: ChromaConfig = RELEASED_CHROMA) -> RecordedMelody:
     """Extract the melody of a recording.
 
     Args:
@@ -162,7 +238,7 @@ def extract_melody(audio: Tensor, sample_rate: int, config: ChromaConfig = RELEA
         raise ValueError(f"the melody has shape {list(audio.shape)}; allowed is [channels, samples] or [samples].")
     mono = convert_channels(check_audio(audio[None], sample_rate, "the melody's audio"), 1)[0, 0]
     mono = resample(mono, sample_rate, config.sample_rate).cpu().clone(memory_format=torch.contiguous_format)
-    return Melody(chroma_of(mono, config), mono, config)
+    return RecordedMelody(chroma_of(mono, config), mono, config)
 
 
 def fit_length(chroma: Tensor, num_frames: int) -> Tensor:

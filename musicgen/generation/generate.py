@@ -86,13 +86,9 @@ def generate(
         ValueError: a number is out of range, the request does not fit the model, or the model's
             logits are not finite.
     """
-    # Lay out the piece `[B, K, T]`: the prompt's codes, then unknown ones.
     request = request.checked(config)
     device, windows = torch.device(device), request.windows(config)
-    num_frames = windows[-1].first + windows[-1].num_frames
-    codes = torch.full((request.batch_size, config.num_codebooks, num_frames), UNKNOWN)
-    if request.prompt is not None:
-        codes[:, :, : request.prompt_frames] = request.prompt.cpu()
+    codes = _laid_out(request, config, windows[-1].first + windows[-1].num_frames)
     # Decode all items side by side, or in half precision the items with equal rows.
     parts = [list(range(request.batch_size))]
     if lm.dtype != torch.float32 and noise is None:
@@ -118,6 +114,16 @@ def generate(
             for number, window in enumerate(windows):
                 done = sum(counts[: index * len(windows) + number])
                 part.fill_window(window, _Reporter(done, sum(counts), after_step, on_step))
+    return codes
+
+
+def _laid_out(request: Request, config: ModelConfig, num_frames: int) -> Tensor:
+    """Lay out the piece `[B, K, T]`: the known codes or those of the prompt, and unknown ones."""
+    if request.known is not None:
+        return request.known.cpu().long().repeat(request.batch_size // len(request.known), 1, 1)
+    codes = torch.full((request.batch_size, config.num_codebooks, num_frames), UNKNOWN)
+    if request.prompt is not None:
+        codes[:, :, : request.prompt_frames] = request.prompt.cpu()
     return codes
 
 
@@ -158,7 +164,7 @@ class _Part:
         items, span = torch.tensor(self.items), slice(window.first, window.first + window.num_frames)
         # [items, K, S]: the window's codes, laid out by the pattern
         sequence = pattern.build_sequence(self.codes[items, :, span], self.config.lm.special_token_id).to(self.device)
-        first_step = pattern.first_step(window.prompt_frames)
+        first_step, stop = self.request.columns(self.config, window)
 
         def snapshot() -> Tensor:
             self.codes[items, :, span] = pattern.revert_sequence(sequence).cpu()
@@ -168,7 +174,7 @@ class _Part:
         cells = self.request.cells(self.config, window, pattern)
         numbers = self.request.numbers(cells)
         self._decode(
-            sequence,
+            sequence[:, :, :stop],
             first_step,
             self._conditions(branches, window),
             numbers.drawing(self.device),
@@ -216,7 +222,8 @@ class _Part:
         leads, windows = self.request.leads(self.config), self.request.windows(self.config)
         if len(windows) == 1 and not window.first:
             return leads
-        return [lead.during(window.first, windows[0].num_frames, self.config.frame_rate) for lead in leads]
+        longest = max(each.num_frames for each in windows)
+        return [lead.during(window.first, longest, self.config.frame_rate) for lead in leads]
 
 
 def _equal_rows(request: Request, config: ModelConfig) -> list[list[int]]:

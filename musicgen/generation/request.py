@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 from ..conditioning.condition import Lead, TextCondition
@@ -21,7 +22,7 @@ from .memory import memory_required
 from .params import GenerationParams
 from .patterns import Pattern, named_pattern, trained_pattern
 from .schedule import Numbers, Schedules
-from .windows import Window, plan_windows, to_frames
+from .windows import Cut, Window, plan_cut_windows, plan_gap_windows, plan_windows, to_frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,8 @@ class Request:
             and act alone while no description acts. Empty: no style.
         prompt: codes int64 `[batch_size or 1, K, T0]` to continue; the result begins with them.
         schedules: numbers that change over time, in place of those of `params`.
+        known: codes int64 `[batch_size or 1, K, T]` of a whole piece of `params.duration`, -1 for each code to
+            sample; the others stay as they are. Not together with a prompt.
     """
 
     params: GenerationParams
@@ -52,6 +55,7 @@ class Request:
     styles: Sequence[Tensor] = ()
     prompt: Tensor | None = None
     schedules: Schedules = field(default_factory=Schedules)
+    known: Tensor | None = None
 
     @property
     def prompt_frames(self) -> int:
@@ -73,7 +77,8 @@ class Request:
             negative=[condition.select(items) for condition in self.negative],
             melodies=[self.melodies[item] for item in items] if self.melodies else (),
             styles=[self.styles[item] for item in items] if self.styles else (),
-            prompt=self.prompt if self.prompt is None or len(self.prompt) == 1 else self.prompt[list(items)],
+            prompt=_rows(self.prompt, items),
+            known=_rows(self.known, items),
         )
 
     def leads(self, config: ModelConfig) -> list[Lead]:
@@ -109,14 +114,24 @@ class Request:
         return self.schedules.resolve(self.params, cells.seconds)
 
     def windows(self, config: ModelConfig) -> list[Window]:
-        """Return the windows that the piece is sampled in."""
-        return plan_windows(
-            self.params,
-            config.frame_rate,
-            self.prompt_frames,
-            model_window=config.window,
-            model_stride=config.extend_stride,
-        )
+        """Return the windows that the piece, or its unknown part, is sampled in."""
+        size = {"model_window": config.window, "model_stride": config.extend_stride}
+        if self.known is None:
+            cuts = self._cuts(config.frame_rate)
+            if cuts:
+                return plan_cut_windows(cuts, self.params, config.frame_rate, self.prompt_frames, **size)
+            return plan_windows(self.params, config.frame_rate, self.prompt_frames, **size)
+        frames = torch.nonzero((self.known < 0).any(dim=1).any(dim=0))[:, 0]  # with an unknown code
+        return plan_gap_windows(self.params, config.frame_rate, int(frames[0]), int(frames[-1]) + 1, **size)
+
+    def _cuts(self, frame_rate: int) -> list[Cut]:
+        """Return the places at which a description takes over that hears only the last moments before it."""
+        cuts = {
+            to_frames(span.start, frame_rate): max(to_frames(span.carry, frame_rate), 1)
+            for span in (each.span for each in self.positive)
+            if span is not None and span.carry is not None
+        }
+        return [Cut(frame, keep) for frame, keep in sorted(cuts.items()) if frame > self.prompt_frames]
 
     def pattern(self, config: ModelConfig, num_frames: int) -> Pattern:
         """Return the pattern of a window of num_frames."""
@@ -126,12 +141,25 @@ class Request:
 
     def step_counts(self, config: ModelConfig) -> list[int]:
         """Count the steps of each window."""
-        kinds = [(window.num_frames, window.prompt_frames) for window in self.windows(config)]
+        windows = self.windows(config)
+        if self.known is not None:
+            return [stop - first for first, stop in (self.columns(config, window) for window in windows)]
+        kinds = [(window.num_frames, window.prompt_frames) for window in windows]
         counts = {}
         for frames, prompt_frames in dict.fromkeys(kinds):  # most windows of a long piece are alike
             pattern = self.pattern(config, frames)
             counts[frames, prompt_frames] = pattern.num_steps - pattern.first_step(prompt_frames)
         return [counts[kind] for kind in kinds]
+
+    def columns(self, config: ModelConfig, window: Window) -> tuple[int, int]:
+        """Return the first column of a window's pattern to fill, and the one after the last."""
+        pattern = self.pattern(config, window.num_frames)
+        if self.known is None:
+            return pattern.first_step(window.prompt_frames), pattern.num_steps
+        unknown = (self.known[:, :, window.first : window.first + window.num_frames] < 0).any(dim=0)  # [K, n]
+        unknown[:, : window.prompt_frames] = False  # known by now, from the window before
+        columns = pattern.steps[unknown]
+        return int(columns.min()), int(columns.max()) + 1
 
     def steps(self, config: ModelConfig) -> int:
         """Count the forward passes of the language model that one item takes, each prefill as one."""
@@ -145,7 +173,8 @@ class Request:
             itemsize: bytes per number of the language model.
         """
         windows = self.windows(config)
-        steps = self.pattern(config, windows[0].num_frames).num_steps
+        longest = max(window.num_frames for window in windows)
+        steps = self.pattern(config, longest).num_steps
         known = max(window.prompt_frames for window in windows)
         return memory_required(
             config.lm,
@@ -153,7 +182,7 @@ class Request:
             self.batch_size,
             lead_rows=max((lead.size for lead in self.leads(config)), default=0),
             steps=steps,
-            known_steps=steps * known // windows[0].num_frames,
+            known_steps=steps * known // longest,
             itemsize=itemsize,
         )
 
@@ -177,7 +206,8 @@ class Request:
             )
         self._check_melodies(config)
         self._check_styles(config)
-        self._check_prompt(config)
+        self._check_codes(config)
+        self._check_known(config)
         self._check_times()
         params, schedules = self.schedules.folded(self.params)
         if schedules.lead_strength is not None and not any(not lead.is_null for lead in self.leads(config)):
@@ -229,26 +259,45 @@ class Request:
                     f"[tokens, {config.style.dim}], made by its own style condition."
                 )
 
-    def _check_prompt(self, config: ModelConfig) -> None:
-        prompt = self.prompt
-        if prompt is None:
+    def _check_codes(self, config: ModelConfig) -> None:
+        for name, codes, least in (("prompt", self.prompt, 0), ("known", self.known, -1)):
+            if codes is None:
+                continue
+            if codes.dim() != 3 or codes.shape[1] != config.num_codebooks or len(codes) not in (1, self.batch_size):
+                raise ValueError(
+                    f"the {name}'s codes have shape {list(codes.shape)}; model {config.name!r} needs "
+                    f"[1 or {self.batch_size}, {config.num_codebooks}, T]."
+                )
+            if codes.is_floating_point():
+                raise ValueError(
+                    f"the {name}'s codes are of type {codes.dtype}; allowed are whole numbers like torch.int64."
+                )
+            if codes.shape[2] and (int(codes.min()) < least or int(codes.max()) >= config.card):
+                raise ValueError(
+                    f"the {name}'s codes run from {int(codes.min())} to {int(codes.max())}; "
+                    f"model {config.name!r} has codes 0 to {config.card - 1}."
+                )
+
+    def _check_known(self, config: ModelConfig) -> None:
+        if self.known is None:
             return
-        if prompt.dim() != 3 or prompt.shape[1] != config.num_codebooks or len(prompt) not in (1, self.batch_size):
+        if self.prompt is not None:
+            raise ValueError("a request has both a prompt and known codes; put the prompt into the known codes.")
+        frames = to_frames(self.params.duration, config.frame_rate)
+        if self.known.shape[2] != frames:
             raise ValueError(
-                f"the prompt's codes have shape {list(prompt.shape)}; model {config.name!r} needs "
-                f"[1 or {self.batch_size}, {config.num_codebooks}, T]."
+                f"the known codes have {self.known.shape[2]} frames and the duration {frames}; allowed is the same "
+                f"number, so set the duration to {self.known.shape[2] / config.frame_rate:g} seconds."
             )
-        if prompt.is_floating_point():
-            raise ValueError(
-                f"the prompt's codes are of type {prompt.dtype}; allowed are whole numbers like torch.int64."
-            )
-        if prompt.shape[2] and (int(prompt.min()) < 0 or int(prompt.max()) >= config.card):
-            raise ValueError(
-                f"the prompt's codes run from {int(prompt.min())} to {int(prompt.max())}; "
-                f"model {config.name!r} has codes 0 to {config.card - 1}."
-            )
+        if not bool((self.known < 0).any()):
+            raise ValueError("the known codes leave nothing to sample; allowed is at least one code of -1.")
 
 
 def _acting(conditions: Sequence[TextCondition], first: float, last: float) -> Sequence[TextCondition]:
     """The conditions that may act between two times in seconds."""
     return [each for each in conditions if each.span is None or each.span.acts_in(first, last)]
+
+
+def _rows(codes: Tensor | None, items: Sequence[int]) -> Tensor | None:
+    """The codes of some items; one row serves all."""
+    return codes if codes is None or len(codes) == 1 else codes[list(items)]

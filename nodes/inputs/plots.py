@@ -49,7 +49,7 @@ def read_plot(
 
 
 def _of_melody(melody: Melody, look: Look) -> Tensor:
-    return melody_plot(melody.chroma, melody.waveform.shape[0] / melody.sample_rate, look)
+    return melody_plot(melody.chroma, melody.tune.seconds, look)
 
 
 def _of_tokens(plot: str, tokens: Tokens, look: Look) -> list[Tensor]:

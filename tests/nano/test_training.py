@@ -17,7 +17,7 @@ import torch
 
 from musicgen import GenerationParams, load_model
 from musicgen.codec.encodec import EnCodec
-from musicgen.conditioning.melody import Melody, MelodyLead
+from musicgen.conditioning.melody import MelodyLead, RecordedMelody
 from musicgen.conditioning.tokenizer import load_tokenizer
 from musicgen.fidelity import mel_distance, si_snr
 from musicgen.generation.patterns import named_pattern
@@ -367,7 +367,7 @@ def test_training_sees_the_conditions_as_inference_does(work, shop):
                 1,
                 torch.device("cpu"),
                 led=[True],
-                leads=[MelodyLead(m.config.chroma, Melody(batch.chroma[row], torch.zeros(0), m.config.chroma))],
+                leads=[MelodyLead(m.config.chroma, RecordedMelody(batch.chroma[row], torch.zeros(0), m.config.chroma))],
             )
             alone = FullDecoder(model.lm, conditions, torch.device("cpu")).next_logits(sequence[row : row + 1], 5)
             torch.testing.assert_close(alone[0, 0], logits[row], atol=1e-4, rtol=0)

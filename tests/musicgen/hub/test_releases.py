@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from musicgen.conditioning.condition import TextCondition
-from musicgen.conditioning.melody import Melody, null_chroma
+from musicgen.conditioning.melody import RecordedMelody, null_chroma
 from musicgen.conditioning.style import StyleConditioner
 from musicgen.config import RELEASED_CHROMA, CodecConfig, LMConfig, ModelConfig, StyleConfig
 from musicgen.generation.params import GenerationParams
@@ -55,7 +55,7 @@ def released_config(name: str) -> ModelConfig:
 def melodies_for(config):
     """A melody of silence, for a model that follows one."""
     chroma = config.chroma
-    return () if chroma is None else (Melody(null_chroma(chroma), torch.zeros(chroma.sample_rate), chroma),)
+    return () if chroma is None else (RecordedMelody(null_chroma(chroma), torch.zeros(chroma.sample_rate), chroma),)
 
 
 @pytest.mark.parametrize("release", RELEASES, ids=lambda release: release.name)
