@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..conditioning.condition import Lead
-from ..conditioning.fuser import fuse
 from ..config import ModelConfig
 from ..decoding.cuda_graph import Backend, CudaBackend, why_no_graphs
 from ..decoding.engine import UNKNOWN, CachedDecoder, FullDecoder, SamplingParams, decode_sequence
@@ -28,7 +26,7 @@ from ..lm.cpu_step import why_ordinary
 from ..lm.cpu_team import Team
 from ..lm.language_model import LMModel
 from ..lm.rows import Conditions
-from .guidance import Branches, guidance
+from .conditions import window_conditions, window_drawing, window_guide
 from .request import Request
 from .windows import Window
 
@@ -170,15 +168,13 @@ class _Part:
             self.codes[items, :, span] = pattern.revert_sequence(sequence).cpu()
             return self.codes.clone()
 
-        branches = self.request.branches(self.config, window)
-        cells = self.request.cells(self.config, window, pattern)
-        numbers = self.request.numbers(cells)
+        request = self.request
         self._decode(
             sequence[:, :, :stop],
             first_step,
-            self._conditions(branches, window),
-            numbers.drawing(self.device),
-            guidance(branches, cells, numbers, self.device),
+            window_conditions(self.lm, self.config, request, window, self.device),
+            window_drawing(self.config, request, window, self.device),
+            window_guide(self.config, request, window, self.device),
             lambda step: report(step - first_step + 1, snapshot),
         )
         snapshot()
@@ -206,24 +202,6 @@ class _Part:
                 static.decode(first_step, self.noise, on_step)
             finally:
                 static.close()
-
-    def _conditions(self, branches: Branches, window: Window) -> Conditions:
-        return fuse(
-            self.lm,
-            branches.groups,
-            len(self.items),
-            self.device,
-            led=branches.led,
-            leads=self._leads(window),
-        )
-
-    def _leads(self, window: Window) -> list[Lead]:
-        """Return the leads of a window: the given ones for a single window, the window's part of a longer piece."""
-        leads, windows = self.request.leads(self.config), self.request.windows(self.config)
-        if len(windows) == 1 and not window.first:
-            return leads
-        longest = max(each.num_frames for each in windows)
-        return [lead.during(window.first, longest, self.config.frame_rate) for lead in leads]
 
 
 def _equal_rows(request: Request, config: ModelConfig) -> list[list[int]]:

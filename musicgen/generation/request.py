@@ -103,9 +103,10 @@ class Request:
             negative = _acting(negative, first, last) or negative[:1]
         return plan_branches(positive, negative, self.params, self.leads(config), self.schedules)
 
-    def cells(self, config: ModelConfig, window: Window, pattern: Pattern) -> Cells:
+    def cells(self, config: ModelConfig, window: Window) -> Cells:
         """Return the time of each cell of a window's sequence."""
-        frames, known = pattern.frames + window.first, self.prompt_frames
+        frames = self.pattern(config, window.num_frames).frames + window.first
+        known = self.prompt_frames
         total = to_frames(self.params.duration, config.frame_rate)
         return Cells(((frames - known) / (total - known)).clamp(0.0, 1.0), frames / config.frame_rate)
 
