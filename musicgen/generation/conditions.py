@@ -1,4 +1,4 @@
-"""The conditions of one window of a request: their tensors, and the function that guides by them."""
+"""The conditions of one window of a request: their tensors, the function that guides by them, and the drawing."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from ..conditioning.condition import Lead
 from ..conditioning.fuser import fuse
 from ..config import ModelConfig
+from ..decoding.engine import SamplingParams
 from ..lm.language_model import LMModel
 from ..lm.rows import Conditions
 from .guidance import guidance
@@ -21,7 +22,7 @@ def window_conditions(
     lm: LMModel, config: ModelConfig, request: Request, window: Window, device: torch.device
 ) -> Conditions:
     """Return the condition tensors of all rows in a window."""
-    branches = request.branches(config)
+    branches = request.branches(config, window)
     leads = _leads(config, request, window)
     return fuse(lm, branches.groups, request.batch_size, device, led=branches.led, leads=leads)
 
@@ -31,11 +32,12 @@ def _leads(config: ModelConfig, request: Request, window: Window) -> list[Lead]:
     leads, windows = request.leads(config), request.windows(config)
     if len(windows) == 1 and not window.first:
         return leads
-    return [lead.during(window.first, windows[0].num_frames, config.frame_rate) for lead in leads]
+    longest = max(each.num_frames for each in windows)
+    return [lead.during(window.first, longest, config.frame_rate) for lead in leads]
 
 
 def window_guide(
-    config: ModelConfig, request: Request, window: Window, total: int, device: torch.device
+    config: ModelConfig, request: Request, window: Window, device: torch.device
 ) -> Callable[[Tensor, int | Tensor], Tensor]:
     """Return the function that combines the logits of all rows into guided ones, column by column of a window.
 
@@ -43,11 +45,12 @@ def window_guide(
         config: the model's numbers.
         request: the request.
         window: the window.
-        total: frames of the whole piece.
         device: where the logits are.
     """
-    pattern = request.pattern(config, window.num_frames)
-    # [K, S]: the time of each cell in the generated piece, 0 to 1. Codes of the prompt and empty cells get 0.
-    known = request.prompt_frames
-    shares = ((pattern.frames + window.first - known) / (total - known)).clamp(0.0, 1.0)
-    return guidance(request.branches(config), shares, request.params, device)
+    cells = request.cells(config, window)
+    return guidance(request.branches(config, window), cells, request.numbers(cells), device)
+
+
+def window_drawing(config: ModelConfig, request: Request, window: Window, device: torch.device) -> SamplingParams:
+    """Return the settings for drawing the codes of a window."""
+    return request.numbers(request.cells(config, window)).drawing(device)

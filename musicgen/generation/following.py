@@ -51,7 +51,8 @@ def following_nats(
     """
     device = torch.device(device)
     params = replace(request.params, cfg_coef=1.0)
-    request = replace(request, params=params).repeated(range(len(codes))).checked(config)
+    numbers = replace(request.schedules, cfg_coef=None)
+    request = replace(request, params=params, schedules=numbers).repeated(range(len(codes))).checked(config)
     window = request.windows(config)[-1]
     stop = min(first + frames, window.first + window.num_frames)
     if stop <= first:
@@ -74,7 +75,7 @@ def following_nats(
             None,
             cross_caches(lm, conditions),
         )  # [rows, K, count, card]
-    guide = window_guide(config, request, window, codes.shape[2], device)
+    guide = window_guide(config, request, window, device)
     each = [guide(by_group(logits[:, :, index : index + 1], conditions.groups), low + index) for index in range(count)]
     guided = torch.stack(each, dim=2).log_softmax(dim=3)  # [B, K, count, card]
     targets = sequence[:, :, low : high + 1]

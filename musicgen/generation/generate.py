@@ -26,7 +26,7 @@ from ..lm.cpu_step import why_ordinary
 from ..lm.cpu_team import Team
 from ..lm.language_model import LMModel
 from ..lm.rows import Conditions
-from .conditions import window_conditions, window_guide
+from .conditions import window_conditions, window_drawing, window_guide
 from .request import Request
 from .windows import Window
 
@@ -168,12 +168,13 @@ class _Part:
             self.codes[items, :, span] = pattern.revert_sequence(sequence).cpu()
             return self.codes.clone()
 
-        request, total = self.request, self.codes.shape[2]
+        request = self.request
         self._decode(
             sequence[:, :, :stop],
             first_step,
             window_conditions(self.lm, self.config, request, window, self.device),
-            window_guide(self.config, request, window, total, self.device),
+            window_drawing(self.config, request, window, self.device),
+            window_guide(self.config, request, window, self.device),
             lambda step: report(step - first_step + 1, snapshot),
         )
         snapshot()
@@ -183,12 +184,11 @@ class _Part:
         sequence: Tensor,
         first_step: int,
         conditions: Conditions,
+        sampling: SamplingParams,
         guide: Callable[[Tensor, int | Tensor], Tensor],
         on_step: Callable[[int], None],
     ) -> None:
         """Fill the sequence `[items, K, S]` in place: by the definition, with a cache, or in recorded steps."""
-        params = self.request.params
-        sampling = SamplingParams(params.temperature, params.top_k, params.top_p)
         if self.graphs is None:
             decoder = (
                 FullDecoder(self.lm, conditions, self.device)
@@ -221,7 +221,8 @@ def _equal_rows(request: Request, config: ModelConfig) -> list[list[int]]:
 
 def _seeded_noise(request: Request, config: ModelConfig) -> Noise | None:
     """Return a function that draws the noise of a request's items, each from its own generator."""
-    if not request.params.use_sampling or request.params.temperature == 0.0:
+    cold = request.params.temperature == 0.0 and request.schedules.temperature is None
+    if not request.params.use_sampling or cold:
         return None
     generators = [torch.Generator().manual_seed(_mix_bits(seed)) for seed in request.item_seeds]
     return lambda: exponential_noise(generators, config.num_codebooks, config.card)
