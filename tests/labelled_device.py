@@ -66,6 +66,12 @@ class LabelledDevice(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if torch.is_inference_mode_enabled():
+            # Only there operations come here that are made of others.
+            with self:
+                made = func.decompose(*args, **kwargs)
+            if made is not NotImplemented:
+                return made
         name = str(func).rpartition(".")[0]
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         labelled = [tensor for tensor in tensors if isinstance(tensor, LabelledTensor)]
