@@ -38,7 +38,9 @@ def on_label(management: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Iterato
         for name in ("unet_offload_device", "text_encoder_offload_device", "vae_offload_device"):
             patch.setattr(management, name, lambda: torch.device("cpu"))
         patch.setattr(
-            management, "get_free_memory", lambda dev=None, torch_free_too=False: (free,) * 2 if torch_free_too else free
+            management,
+            "get_free_memory",
+            lambda dev=None, torch_free_too=False: (free,) * 2 if torch_free_too else free,
         )
         yield
         management.unload_all_models()
