@@ -12,6 +12,7 @@ from .loaders import MusicGenLoader, MusicGenLoraLoader
 from .measuring import MusicGenMeasure
 from .picking import MusicGenPick
 from .pictures import MusicGenPlot
+from .ranking import MusicGenRank
 from .replacements import register_replacements
 from .sampling import MusicGenSampleTokens
 from .saving import MusicGenSaveCheckpoint
@@ -41,6 +42,7 @@ class MusicGenExtension(ComfyExtension):
             MusicGenLoraLoader,
             MusicGenDuration,
             MusicGenPick,
+            MusicGenRank,
             MusicGenPlot,
             MusicGenCurves,
             MusicGenSaveTokens,

@@ -119,10 +119,16 @@ def key_of(audio: Tensor, sample_rate: int) -> list[tuple[int, str]]:
     Relative keys share one scale and differ only in the weights of its notes.
     """
     names = [(key, mode) for mode in SCALES for key in range(12)]
-    templates = torch.zeros(len(names), 12)
-    for row, (key, mode) in enumerate(names):
-        templates[row, [(key + step) % 12 for step in SCALES[mode]]] = torch.tensor(_DEGREE_WEIGHTS)
-    templates = templates - templates.mean(dim=-1, keepdim=True)
-    templates = templates / templates.norm(dim=-1, keepdim=True)
-    best = (pitch_classes(audio, sample_rate).pow(0.3) @ templates.t()).argmax(dim=-1)
-    return [names[index] for index in best.tolist()]
+    profile = pitch_classes(audio, sample_rate)
+    fits = torch.stack([key_fit(profile, key, mode) for key, mode in names], dim=-1)
+    return [names[index] for index in fits.argmax(dim=-1).tolist()]
+
+
+def key_fit(profile: Tensor, key: int, mode: str) -> Tensor:
+    """Correlate pitch classes `[B, 12]`, as :func:`pitch_classes` returns them, with a key's: `[B]`, -1 to 1."""
+    template = torch.zeros(12)
+    template[[(key + step) % 12 for step in SCALES[mode]]] = torch.tensor(_DEGREE_WEIGHTS)
+    template = template - template.mean()
+    heights = profile.pow(0.3)
+    heights = heights - heights.mean(dim=-1, keepdim=True)
+    return (heights @ template) / (heights.norm(dim=-1) * template.norm()).clamp_min(1e-12)

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ..checkpoints.files.tensors import TensorRecord
 from ..checkpoints.files.weights import read_file
 from ..checkpoints.files.wrapped import plain_names
 from ..conditioning.text import TextEncoder
@@ -100,6 +100,12 @@ def read_lora(path: str | Path, config: ModelConfig) -> LoRA:
 
 
 @torch_defaults()
+def lora_of(name: str, tensors: Mapping[str, Tensor], config: ModelConfig) -> LoRA:
+    """Return the LoRA that tensors are, which are named and checked as those of a file; see :func:`read_lora`."""
+    return _Reader(name, Settings(), config, {key: _InMemory(tensor) for key, tensor in tensors.items()}).read()
+
+
+@torch_defaults()
 def merged_lm(lm: LMModel, lora: LoRA, strength: float = 1.0) -> LMModel:
     """A model with the LoRA in its weights; weights that it leaves alone are shared with `lm`, which stays as it is.
 
@@ -145,10 +151,28 @@ def _changed(weight: Tensor, changes: Sequence[LowRank | Replacement], strength:
     return total.to(weight.dtype)
 
 
+class Stored(Protocol):
+    """A tensor that is read when it is asked for, as the tensors of a file are."""
+
+    def read(self, name: str) -> Tensor:
+        """Return the values; name is for messages."""
+        ...
+
+
+@dataclass(frozen=True)
+class _InMemory:
+    """A tensor that is there already."""
+
+    tensor: Tensor
+
+    def read(self, _name: str) -> Tensor:
+        return self.tensor
+
+
 class _Reader:
     """One open file, held against one model."""
 
-    def __init__(self, name: str, settings: Settings, config: ModelConfig, stored: Mapping[str, TensorRecord]) -> None:
+    def __init__(self, name: str, settings: Settings, config: ModelConfig, stored: Mapping[str, Stored]) -> None:
         self.shapes = _shapes(LMModel(config.lm, device="meta"))
         self.targets = targets(config, self.shapes)
         self.text_targets: dict[tuple[str, str], tuple[Rows, ...]] = {}

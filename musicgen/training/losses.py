@@ -46,11 +46,13 @@ def codes_cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Ten
     Args:
         logits: `[B, K, S, card]`; column s predicts the targets of column s.
         targets: int64 `[B, K, S]`.
-        weights: weight of each cell, `[K, S]`; 0 for a cell without a code.
+        weights: weight of each cell, `[K, S]`, or `[B, K, S]` where items differ; 0 for a cell without a code.
 
     Returns:
         Nats, `[K]`.
     """
     safe = torch.where(weights > 0, targets, 0)
     each = F.cross_entropy(logits.flatten(0, 2), safe.flatten(), reduction="none").view_as(targets)
+    if weights.dim() == 3:
+        return (each * weights).sum(dim=(0, 2)) / weights.sum(dim=(0, 2)).clamp_min(1.0)
     return (each * weights).sum(dim=(0, 2)) / (weights.sum(dim=1) * targets.shape[0])

@@ -97,7 +97,7 @@ def _midi_file(program: int, keys: list[int]) -> bytes:
     return b"MThd" + struct.pack(">IHHH", 6, 0, 1, 1000) + b"MTrk" + struct.pack(">I", len(track)) + track
 
 
-def _play(font: Path, program: int, keys: list[int]) -> torch.Tensor:
+def play(font: Path, program: int, keys: list[int]) -> torch.Tensor:
     """Notes `[len(keys), L]` at 16 kHz, mono, as fluidsynth plays them."""
     with tempfile.TemporaryDirectory() as scratch:
         midi, raw = Path(scratch) / "notes.mid", Path(scratch) / "notes.raw"
@@ -139,7 +139,7 @@ def render_bank(folder: Path) -> None:
     progress = ProgressLog("notes", len(notes))
     done = 0
     for program, keys in by_program.items():
-        sounds = _play(font, program, [key for _, _, key in keys]).numpy()
+        sounds = play(font, program, [key for _, _, key in keys]).numpy()
         for key, sound in zip(keys, sounds, strict=True):
             levelled = _level(sound, drum_names[key[2]] if key[0] == "drum" else None)
             bank[order[key], : len(levelled)] = levelled.astype(np.float16)

@@ -35,6 +35,7 @@ KINDS = {
     "MusicGenCurves": Kind(270, 230),
     "MusicGenMeasure": Kind(270, 400),
     "PreviewAny": Kind(400, 260),
+    "MusicGenRank": Kind(310, 560),
     "MusicGenCatalogue": Kind(280, 240),
     "LoadAudio": Kind(280, 136),
     "RecordAudio": Kind(280, 110),
@@ -318,6 +319,16 @@ TEMPLATES = (
         ((3, "audio"), (2, "text")),
         (8, 13, 18),
         fits=False,
+    ),
+    Template(
+        "best_of_four",
+        "Best of Four",
+        f"**Four pieces, and the best of them.** {FIRST}the description; name a tempo and a key, as here. *MusicGen "
+        "Rank* measures how well each piece keeps them and shows the scores. *pieces to keep* is 1; 0 passes on all, "
+        f"sorted. {SAVED}",
+        (LOADER, TEXT, SAMPLER, ((4, 0),), ((5, 0),), ((6, 0),)),
+        ((2, "text"), (3, "batch_size"), (3, "seed"), (5, "keep"), (1, "model")),
+        (6,),
     ),
 )
 BY_SLUG = {template.slug: template for template in TEMPLATES}

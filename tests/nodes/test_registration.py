@@ -19,6 +19,7 @@ IDS = [
     "MusicGenLoraLoader",
     "MusicGenDuration",
     "MusicGenPick",
+    "MusicGenRank",
     "MusicGenPlot",
     "MusicGenCurves",
     "MusicGenSaveTokens",
