@@ -1,7 +1,7 @@
-"""A second device for a machine without one: tensors whose numbers lie on the CPU, and whose label is another device.
+"""A second device for a machine without one: tensors with their numbers on the CPU and the label of another device.
 
-An operation that mixes labels raises, as it would on a GPU. Every wait for the device is counted: a number that is read,
-a copy to the CPU, a shape that depends on numbers. Two things that a GPU allows are allowed: a CPU tensor of no
+An operation that mixes labels raises, as it would on a GPU. Every wait for the device is counted: a number that is
+read, a copy to the CPU, a shape that depends on numbers. Two things that a GPU allows are allowed: a CPU tensor of no
 dimensions beside one of the device, and indices on the CPU, which are counted as waits too.
 
 The label is `meta`, the one device that any build of torch can make tensors of.

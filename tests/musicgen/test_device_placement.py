@@ -108,7 +108,7 @@ def waits_of(seconds: float, **fields: Any) -> int:
 
 
 def test_a_piece_waits_for_the_device_as_often_whatever_its_steps_but_for_a_look_each_second():
-    """The codes come back once; whether the logits are finite is read at the first step, each 50 steps, and the last."""
+    """The codes come back once; whether the logits are finite is read at the first and last step, and at each 50th."""
     short, long = waits_of(0.3), waits_of(2.2)
     assert short <= 10
     assert long - short == 2  # 18 and 113 steps
