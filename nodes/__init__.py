@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .catalogue import MusicGenCatalogue
 from .codec import MusicGenEnCodecDecode, MusicGenEnCodecEncode
 from .conditioning import MusicGenMelodyChroma, MusicGenStyle, MusicGenTextEncode
+from .directing import MusicGenGuidance, MusicGenTimeline
 from .host import folders
 from .loaders import MusicGenLoader, MusicGenLoraLoader
 from .measuring import MusicGenMeasure
@@ -39,6 +40,8 @@ class MusicGenExtension(ComfyExtension):
             MusicGenMelodyChroma,
             MusicGenEnCodecEncode,
             MusicGenStyle,
+            MusicGenTimeline,
+            MusicGenGuidance,
             MusicGenLoraLoader,
             MusicGenDuration,
             MusicGenPick,
