@@ -76,7 +76,7 @@ class Studio:
         return self.model.decode(self.codes(positive, **options))[:, 0]
 
     def ear(self, first: Sequence[str], second: Sequence[str]) -> Ear:
-        """An ear for two sides, each of several descriptions, from pieces of other seeds than those that are measured."""
+        """An ear for two sides, each of several descriptions, from pieces of other seeds than the measured ones."""
         sides = [
             torch.cat([self.play(self.conditions(text), seed=1000 * (1 + side), seconds=5.0) for text in texts])
             for side, texts in enumerate((first, second))
