@@ -7,12 +7,13 @@ more than chance.
     python benchmarks/control.py --pieces 32
     python benchmarks/control.py --only timeline negative --pieces 16
 
-prints the rows of docs/control.md as they are measured.
+prints the rows of docs/control.md as they are measured, and one line of JSON for machines.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from musicgen.conditioning.condition import TextCondition
 from musicgen.conditioning.melody import extract_melody
 from musicgen.conditioning.timeline import parse_timeline
 from musicgen.conditioning.weighted import read_weights
+from musicgen.config import RELEASED_CHROMA
 from musicgen.evaluation.tonality import chroma_similarity
 from musicgen.generation.generate import generate
 from musicgen.generation.params import GenerationParams
@@ -81,7 +83,7 @@ class Studio:
             torch.cat([self.play(self.conditions(text), seed=1000 * (1 + side), seconds=5.0) for text in texts])
             for side, texts in enumerate((first, second))
         ]
-        return train_ear(*sides, self.model.sample_rate)
+        return train_ear(sides[0], sides[1], self.model.sample_rate)
 
     def share(self, ear: Ear, audio: Tensor, first: float = 0.0, last: float = SECONDS) -> float:
         """The share of slices between two times that follow the ear's second side."""
@@ -90,10 +92,15 @@ class Studio:
         return float(heard[:, (starts >= first - 1e-6) & (starts + SLICE <= last + 1e-6)].mean())
 
 
+ROWS: list[dict[str, object]] = []
+"""The figures so far."""
+
+
 def tell(name: str, *figures: str) -> None:
-    """Print one row."""
+    """Print one row, and keep it."""
     sys.stdout.write(f"| {name} | " + " | ".join(figures) + " |\n")
     sys.stdout.flush()
+    ROWS.append({"measure": name, "figures": figures})
 
 
 def drums_ear(studio: Studio) -> Ear:
@@ -196,7 +203,7 @@ def measure_melody(studio: Studio, args: argparse.Namespace) -> None:
         studio.conditions("calm flute solo, no drums, no bass, 100 bpm, key of d minor"), seed=5, pieces=1
     )
     rate, model = studio.model.sample_rate, melodic.model
-    melodies = [extract_melody(tune, rate, model.config.chroma)] * studio.pieces
+    melodies = [extract_melody(tune, rate, model.config.chroma or RELEASED_CHROMA)] * studio.pieces
     words = melodic.conditions(song(drums=STILL))
 
     def likeness(audio: Tensor, first: float, last: float) -> str:
@@ -255,6 +262,7 @@ def main(arguments: list[str] | None = None) -> None:
     studio = Studio(load_model(args.model), args.pieces)
     for name in args.only:
         MEASURES[name](studio, args)
+    sys.stdout.write(json.dumps(ROWS) + "\n")
 
 
 if __name__ == "__main__":
