@@ -9,7 +9,7 @@ definition, and the other must equal it token for token.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -155,6 +155,10 @@ class CachedDecoder:
 
     def _feed(self, sequence: Tensor, step: int) -> Tensor:
         """Feed the columns up to `step` to the ordinary step, the prefix before the first."""
+        if self.columns == 0:
+            states = prefill_once(self.lm, self.conditions, sequence[:, :, :step], self.caches)
+            if states is not None:
+                return self.lm.logits(self.lm.out_norm(states[:, -1:]))
         # [rows, n, dim]: n columns, in the prefill after the prefix
         hidden = embed_columns(self.lm, sequence[:, :, self.columns : step], self.conditions, prefill=self.columns == 0)
         first = self.caches[0].length
@@ -212,6 +216,35 @@ def embed_columns(lm: LMModel, columns: Tensor, conditions: Conditions, *, prefi
     if prefill and conditions.prefix is not None:
         hidden = torch.cat([conditions.prefix, hidden], dim=1)  # [rows, p + n, dim]
     return hidden
+
+
+def prefill_once(lm: LMModel, conditions: Conditions, columns: Tensor, caches: Sequence[KVCache]) -> Tensor | None:
+    """Prefill the caches of a batch whose items are alike, as branches of one piece are, by running one item.
+
+    Args:
+        lm: the language model.
+        conditions: condition tensors of all rows.
+        columns: int64 `[B, K, n]`.
+        caches: the empty caches of all rows, which are filled.
+
+    Returns:
+        The transformer's last states `[rows, p + n, dim]`, or None where there is one item or the items differ.
+    """
+    batch, device = len(columns), columns.device
+    if batch == 1 or not bool((columns == columns[:1]).all()):
+        return None
+    alone = conditions.of_one_item(batch)
+    if alone is None:
+        return None
+    hidden = embed_columns(lm, columns[:1], alone, prefill=True)  # [groups, p + n, dim]
+    length, rows = hidden.shape[1], Rows(alone, device)
+    own = [KVCache(len(hidden), c.keys.shape[1], length, c.keys.shape[3], device, c.keys.dtype) for c in caches]
+    states = lm.transformer(
+        hidden, rows.positions(0, length, device), rows.mask(0, length, device), own, cross_caches(lm, alone)
+    )
+    for cache, one in zip(caches, own, strict=True):
+        cache.append(one.keys.repeat_interleave(batch, 0), one.values.repeat_interleave(batch, 0))
+    return states.repeat_interleave(batch, 0)
 
 
 def by_group(logits: Tensor, groups: int) -> Tensor:

@@ -28,6 +28,7 @@ from .engine import (
     cross_caches,
     embed_columns,
     fill_column,
+    prefill_once,
     require_finite,
     require_first_column,
 )
@@ -121,9 +122,10 @@ class StaticDecoder:
     def _prefill(self, first_step: int) -> None:
         """Prefill the cache with the prefix and the columns before `first_step - 1`, which the first step runs."""
         columns = self.sequence[:, :, : first_step - 1]
+        once = first_step > 1 and prefill_once(self.lm, self.conditions, columns, self._caches) is not None
         hidden = embed_columns(self.lm, columns, self.conditions, prefill=True)  # [rows, length, dim]
         length = hidden.shape[1]
-        if length:
+        if length and not once:
             positions = self._rows.positions(0, length, hidden.device)
             mask = self._rows.mask(0, length, hidden.device)
             self.lm.transformer(hidden, positions, mask, self._caches, self._cross)

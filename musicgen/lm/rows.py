@@ -6,7 +6,7 @@ their conditions the rows differ in length; shorter ones are padded on the left.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -35,6 +35,21 @@ class Conditions:
     def prefix_size(self) -> int:
         """p, the length of the longest prefix."""
         return 0 if self.prefix is None else self.prefix.shape[1]
+
+    def of_one_item(self, batch: int) -> Conditions | None:
+        """Return the conditions of one item if all items of a batch have the same ones, else None."""
+        found: dict[str, Tensor] = {}
+        for name in ("cross", "cross_mask", "prefix", "prefix_lengths"):
+            rows = getattr(self, name)
+            if rows is None:
+                continue
+            if len(rows) % batch:
+                return None
+            grouped = rows.unflatten(0, (-1, batch))  # [groups, B, ...]
+            if not bool((grouped == grouped[:, :1]).all()):
+                return None
+            found[name] = grouped[:, 0]
+        return replace(self, **found)
 
 
 class Rows:

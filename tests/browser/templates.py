@@ -39,6 +39,9 @@ KINDS = {
     "PreviewAny": Kind(400, 260),
     "MusicGenRank": Kind(310, 560),
     "MusicGenCatalogue": Kind(280, 240),
+    "MusicGenFill": Kind(310, 640),
+    "MusicGenLoop": Kind(310, 560),
+    "AudioConcat": Kind(240, 90),
     "LoadAudio": Kind(280, 136),
     "RecordAudio": Kind(280, 110),
     "LoadVideo": Kind(280, 290),
@@ -342,6 +345,25 @@ TEMPLATES = (
         ((6, "text"), (6, "source"), (7, "text"), (7, "key"), (3, "seed")),
         (5,),
         bends={(6, 0, 3): ((1, 480), (3, 480)), (6, 2, 3): ((1, 500), (3, 500))},
+    ),
+    Template(
+        "another_take",
+        "Another Take of a Section",
+        f"**The same piece, but for two seconds.** {FIRST}the *sections* in *MusicGen Fill* and its *seed*. The "
+        f"section fits the music before and behind it, and all else stays bit for bit. {SAVED}",
+        (LOADER, TEXT, SAMPLER, ((4, 60),), ((5, 0), (6, 330))),
+        ((2, "text"), (3, "seed"), (4, "sections"), (4, "seed"), (1, "model")),
+        (6,),
+    ),
+    Template(
+        "seamless_loop",
+        "Seamless Loop",
+        f"**Four bars whose end flows into their beginning.** {FIRST}the description, with its tempo, and the same "
+        "*bpm* in *MusicGen Loop*. One *Save Audio* keeps the loop, exact to the sample, the other one the loop played "
+        "twice, for the ear.",
+        (LOADER, TEXT, ((3, 110),), ((4, 0), (6, 330)), ((5, 0), (7, 330))),
+        ((2, "text"), (3, "bpm"), (3, "bars"), (3, "seed"), (1, "model")),
+        (5, 7),
     ),
 )
 BY_SLUG = {template.slug: template for template in TEMPLATES}
