@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -239,7 +240,24 @@ def variations(bench: Bench) -> list[dict[str, Any]]:
     return rows
 
 
-EDITS = {"section": section, "left": left, "loop": loops, "variation": variations}
+def forks(bench: Bench) -> list[dict[str, Any]]:
+    """Continue eight branches of one prompt, and eight prompts, by a few frames: seconds of the processor."""
+    generator, size = torch.Generator().manual_seed(1), (8, bench.model.num_codebooks, bench.frames(9.6))
+    prompts = torch.randint(0, bench.model.config.card, size, generator=generator)
+    rows = []
+    for way, prompt in (("one prompt", prompts[:1]), ("eight prompts", prompts)):
+        asked = replace(bench.request(0).repeated(range(8)), prompt=prompt)
+        asked = replace(asked, params=replace(asked.params, duration=9.62))
+        taken = []
+        for _ in range(4):
+            began = time.process_time()
+            generate(bench.model.lm, bench.model.config, asked)
+            taken.append(time.process_time() - began)
+        rows.append({**row("fork", way, "-", []), "seconds": min(taken[1:])})
+    return rows
+
+
+EDITS = {"section": section, "left": left, "loop": loops, "variation": variations, "fork": forks}
 
 
 def line(found: dict[str, Any]) -> str:
@@ -248,7 +266,7 @@ def line(found: dict[str, Any]) -> str:
     for name in MEASURES:
         if found[name] is not None:
             cells.append(f"{name} {found[name]:+.2f} ({found[f'{name}_within']:.2f} within 1)")
-    for name in ("nats", "click", "chroma", "changed"):
+    for name in ("nats", "click", "chroma", "changed", "seconds"):
         if found.get(name) is not None:
             cells.append(f"{name} {found[name]:.3f}")
     return "  ".join(cells)

@@ -351,9 +351,14 @@ TEMPLATES = (
         "Another Take of a Section",
         f"**The same piece, but for two seconds.** {FIRST}the *sections* in *MusicGen Fill* and its *seed*. The "
         f"section fits the music before and behind it, and all else stays bit for bit. {SAVED}",
-        (LOADER, TEXT, SAMPLER, ((4, 60),), ((5, 0), (6, 330))),
+        (LOADER, TEXT, SAMPLER, ((4, 150),), ((5, 0), (6, 330))),
         ((2, "text"), (3, "seed"), (4, "sections"), (4, "seed"), (1, "model")),
         (6,),
+        bends={
+            (1, 0, 4): ((0, 30), (2, 30)),
+            (1, 2, 4): ((0, 60), (2, 60)),
+            (2, 0, 4): ((1, 780), (2, 780)),
+        },
     ),
     Template(
         "seamless_loop",
@@ -361,9 +366,10 @@ TEMPLATES = (
         f"**Four bars whose end flows into their beginning.** {FIRST}the description, with its tempo, and the same "
         "*bpm* in *MusicGen Loop*. One *Save Audio* keeps the loop, exact to the sample, the other one the loop played "
         "twice, for the ear.",
-        (LOADER, TEXT, ((3, 110),), ((4, 0), (6, 330)), ((5, 0), (7, 330))),
+        (LOADER, TEXT, ((3, 110),), ((4, 0),), ((5, 0), (6, 330)), ((7, 330),)),
         ((2, "text"), (3, "bpm"), (3, "bars"), (3, "seed"), (1, "model")),
         (5, 7),
+        bends={(1, 2, 3): ((0, 110), (1, 110))},
     ),
 )
 BY_SLUG = {template.slug: template for template in TEMPLATES}
