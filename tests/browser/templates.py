@@ -348,8 +348,8 @@ TEMPLATES = (
     Template(
         "timeline",
         "Timeline",
-        f"**One line for each section.** {FIRST}the lines of *MusicGen Timeline*. *+* adds a phrase, *-* takes one out, "
-        f"and *~1 bar* lets the music change for a bar. {SAVED}",
+        f"**One line for each section.** {FIRST}the lines of *MusicGen Timeline*. *+* adds a phrase, *-* takes one "
+        f"out, and *~1 bar* lets the music change for a bar. {SAVED}",
         (LOADER, ((2, 190),), SAMPLER, ((4, 0),), ((5, 0), (6, 280))),
         ((2, "timeline"), (2, "bpm"), (3, "duration"), (3, "seed"), (1, "model")),
         (5,),
@@ -357,8 +357,9 @@ TEMPLATES = (
     Template(
         "guidance_shaped",
         "Guidance, Shaped",
-        f"**Numbers that change during the piece.** {FIRST}the fields of *MusicGen Guidance*. Here the melody leads for "
-        "five seconds, then fades out, while guidance grows. *(rock drums:1.4)* in the description weighs these words. "
+        f"**Numbers that change during the piece.** {FIRST}the fields of *MusicGen Guidance*. Here the melody leads "
+        "for five seconds, then fades out, while guidance grows. *(rock drums:1.4)* in the description weighs these "
+        "words. "
         f"{SAVED}",
         (
             ((1, 0), (6, 220), (NOTE_ID, 460)),
