@@ -34,6 +34,9 @@ IDS = [
     "MusicGenTextToMusic",
     "MusicGenCatalogue",
     "MusicGenMeasure",
+    "MusicGenEditTokens",
+    "MusicGenFill",
+    "MusicGenLoop",
 ]
 
 
