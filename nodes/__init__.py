@@ -16,9 +16,11 @@ from .ranking import MusicGenRank
 from .replacements import register_replacements
 from .sampling import MusicGenSampleTokens
 from .saving import MusicGenSaveCheckpoint
+from .scores import MusicGenEditMelody, MusicGenSaveMidi, MusicGenScore
 from .text_to_music import MusicGenTextToMusic
 from .timing import MusicGenCurves, MusicGenDuration
 from .token_files import MusicGenLoadTokens, MusicGenSaveTokens
+from .words import MusicGenTempoKey
 
 
 class MusicGenExtension(ComfyExtension):
@@ -37,9 +39,12 @@ class MusicGenExtension(ComfyExtension):
             MusicGenSampleTokens,
             MusicGenEnCodecDecode,
             MusicGenMelodyChroma,
+            MusicGenScore,
+            MusicGenEditMelody,
             MusicGenEnCodecEncode,
             MusicGenStyle,
             MusicGenLoraLoader,
+            MusicGenTempoKey,
             MusicGenDuration,
             MusicGenPick,
             MusicGenRank,
@@ -47,6 +52,7 @@ class MusicGenExtension(ComfyExtension):
             MusicGenCurves,
             MusicGenSaveTokens,
             MusicGenLoadTokens,
+            MusicGenSaveMidi,
             MusicGenSaveCheckpoint,
             MusicGenTextToMusic,
             MusicGenCatalogue,

@@ -38,6 +38,12 @@ BENCHMARKS = [
         id="rendering",
     ),
     pytest.param(
+        "editing",
+        ["--seeds", "1", "--candidates", "2", "--rounds", "0", "--edits", "section", "--threads", "1"],
+        {"edit", "way", "jump", "timbre", "pulse", "nats"},
+        id="editing",
+    ),
+    pytest.param(
         "ranking",
         ["--descriptions", "1", "--pieces", "2", "--seconds", "3"],
         {"measure", "all", "best", "worst", "most"},

@@ -1,6 +1,7 @@
 """Plots with a title and labelled axes, legible when a node shows them small; drawn with Pillow."""
 
 from .canvas import THEMES
+from .score import score_plot
 from .scores import scores_plot
 from .sound import loudness_plot, melody_plot, spectrogram_plot, waveform_plot
 from .tokens import codes_plot, pattern_plot
@@ -11,6 +12,7 @@ __all__ = [
     "loudness_plot",
     "melody_plot",
     "pattern_plot",
+    "score_plot",
     "scores_plot",
     "spectrogram_plot",
     "waveform_plot",
