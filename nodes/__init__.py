@@ -7,6 +7,9 @@ from comfy_api.latest import ComfyExtension, io
 from .catalogue import MusicGenCatalogue
 from .codec import MusicGenEnCodecDecode, MusicGenEnCodecEncode
 from .conditioning import MusicGenMelodyChroma, MusicGenStyle, MusicGenTextEncode
+from .directing import MusicGenGuidance, MusicGenTimeline
+from .editing import MusicGenEditTokens
+from .filling import MusicGenFill, MusicGenLoop
 from .host import folders
 from .loaders import MusicGenLoader, MusicGenLoraLoader
 from .measuring import MusicGenMeasure
@@ -43,6 +46,8 @@ class MusicGenExtension(ComfyExtension):
             MusicGenEditMelody,
             MusicGenEnCodecEncode,
             MusicGenStyle,
+            MusicGenTimeline,
+            MusicGenGuidance,
             MusicGenLoraLoader,
             MusicGenTempoKey,
             MusicGenDuration,
@@ -57,4 +62,7 @@ class MusicGenExtension(ComfyExtension):
             MusicGenTextToMusic,
             MusicGenCatalogue,
             MusicGenMeasure,
+            MusicGenEditTokens,
+            MusicGenFill,
+            MusicGenLoop,
         ]

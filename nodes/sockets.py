@@ -21,12 +21,18 @@ CodecSocket = io.Custom("MUSICGEN_CODEC")
 MelodySocket = io.Custom("MUSICGEN_MELODY")
 StyleSocket = io.Custom("MUSICGEN_STYLE")
 TokensSocket = io.Custom("MUSICGEN_TOKENS")
+GuidanceSocket = io.Custom("MUSICGEN_GUIDANCE")
+"""Carries `Schedules`: numbers of the sampler that change over time."""
 PlayerSocket = io.Custom("AUDIO_UI")
 """The frontend's audio player, a widget that the host fills from a node's output and that sends nothing."""
 
 CATEGORY = "audio/MusicGen"
 TEXT_KEY = "musicgen_text"
 """The description in the options of a CONDITIONING, for the recipe of a piece; core nodes that blend two keep one."""
+SPAN_KEY = "musicgen_span"
+"""The fields of a condition's `Span`, its time in seconds, in the options of a CONDITIONING."""
+WEIGHT_KEY = "musicgen_weight"
+"""The factor of a condition among those that weighted words make, in the options of a CONDITIONING."""
 MAX_SECONDS = 3600.0
 """Longest sound that the nodes make, encode and decode; only the sound itself takes memory by its length."""
 MAX_HEARD_SECONDS = 300.0
@@ -95,13 +101,18 @@ class StyleBatch:
     model: str
 
 
-class Tokens(TypedDict):
+class _MayLoop(TypedDict, total=False):
+    loop: bool
+
+
+class Tokens(_MayLoop):
     """Codes and all that a decoder needs to know about them: on MUSICGEN_TOKENS.
 
     codes: int64 [B, K, T] on the CPU. codec: fingerprint of the codec they belong to. model: name of
     the model they come from. num_samples: exact length of the sound, None for all of its frames.
     pattern and seed: how they were sampled, None where they were encoded from a recording.
     recipe: how they were made, as JSON: model, LoRAs, description, numbers, pattern.
+    loop: whether the end flows into the beginning; num_samples is then within a frame of the codes' length.
     """
 
     codes: Tensor
