@@ -23,8 +23,8 @@ _UNIT, _LARGEST = 8, 512
 class GrowingDecoder:
     """The sound of one item, decoded as its codes arrive. It keeps only what the next call needs.
 
-    Codes are decoded in pieces of 8, 16, 32 frames and so on, since a library of convolutions keeps what it has
-    prepared for each length that it ever met: hundreds of megabytes for lengths that are drawn by the clock.
+    Codes are decoded in pieces of 8, 16, 32 frames and so on, since a library of convolutions keeps all that it
+    prepared for each length it ever met: hundreds of megabytes for lengths that are drawn by the clock.
     """
 
     def __init__(self, codec: EnCodec) -> None:
