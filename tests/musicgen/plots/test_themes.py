@@ -1,4 +1,4 @@
-"""Plots are legible on a dark and on a light page: labels, lines and bars stand out from what is behind them."""
+"""Plots are legible on a dark and on a light page: labels, lines and bars stand out from the page."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ BOTH = pytest.mark.parametrize("theme", sorted(THEMES))
 
 
 def luminance(colour: tuple[int, ...]) -> float:
-    """Of WCAG 2: the light that a screen gives for a colour, 0 to 1."""
+    """The light that a screen gives for a colour, 0 to 1, by WCAG 2."""
     parts = [part / 255 for part in colour]
     linear = [part / 12.92 if part <= 0.03928 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def contrast(one: tuple[int, ...], other: tuple[int, ...]) -> float:
-    """Of WCAG 2: 1 for equal colours to 21; it asks for 4.5 of text and for 3 of graphics."""
+    """1 for equal colours to 21, by WCAG 2, which asks for 4.5 of text and for 3 of graphics."""
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
 
