@@ -9,6 +9,7 @@ from .codec import MusicGenEnCodecDecode, MusicGenEnCodecEncode
 from .conditioning import MusicGenMelodyChroma, MusicGenStyle, MusicGenTextEncode
 from .host import folders
 from .loaders import MusicGenLoader, MusicGenLoraLoader
+from .long_form import MusicGenLongForm
 from .measuring import MusicGenMeasure
 from .picking import MusicGenPick
 from .pictures import MusicGenPlot
@@ -44,6 +45,7 @@ class MusicGenExtension(ComfyExtension):
             MusicGenEnCodecEncode,
             MusicGenStyle,
             MusicGenLoraLoader,
+            MusicGenLongForm,
             MusicGenTempoKey,
             MusicGenDuration,
             MusicGenPick,

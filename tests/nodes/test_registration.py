@@ -19,6 +19,7 @@ IDS = [
     "MusicGenEnCodecEncode",
     "MusicGenStyle",
     "MusicGenLoraLoader",
+    "MusicGenLongForm",
     "MusicGenTempoKey",
     "MusicGenDuration",
     "MusicGenPick",
