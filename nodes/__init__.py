@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .catalogue import MusicGenCatalogue
 from .codec import MusicGenEnCodecDecode, MusicGenEnCodecEncode
 from .conditioning import MusicGenMelodyChroma, MusicGenStyle, MusicGenTextEncode
+from .directing import MusicGenGuidance, MusicGenTimeline
 from .host import folders
 from .loaders import MusicGenLoader, MusicGenLoraLoader
 from .long_form import MusicGenLongForm
@@ -44,6 +45,8 @@ class MusicGenExtension(ComfyExtension):
             MusicGenEditMelody,
             MusicGenEnCodecEncode,
             MusicGenStyle,
+            MusicGenTimeline,
+            MusicGenGuidance,
             MusicGenLoraLoader,
             MusicGenLongForm,
             MusicGenTempoKey,

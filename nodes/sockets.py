@@ -21,6 +21,8 @@ CodecSocket = io.Custom("MUSICGEN_CODEC")
 MelodySocket = io.Custom("MUSICGEN_MELODY")
 StyleSocket = io.Custom("MUSICGEN_STYLE")
 TokensSocket = io.Custom("MUSICGEN_TOKENS")
+GuidanceSocket = io.Custom("MUSICGEN_GUIDANCE")
+"""Carries `Schedules`: numbers of the sampler that change over time."""
 LongFormSocket = io.Custom("MUSICGEN_LONG_FORM")
 PlayerSocket = io.Custom("AUDIO_UI")
 """The frontend's audio player, a widget that the host fills from a node's output and that sends nothing."""
@@ -28,6 +30,10 @@ PlayerSocket = io.Custom("AUDIO_UI")
 CATEGORY = "audio/MusicGen"
 TEXT_KEY = "musicgen_text"
 """The description in the options of a CONDITIONING, for the recipe of a piece; core nodes that blend two keep one."""
+SPAN_KEY = "musicgen_span"
+"""The fields of a condition's `Span`, its time in seconds, in the options of a CONDITIONING."""
+WEIGHT_KEY = "musicgen_weight"
+"""The factor of a condition among those that weighted words make, in the options of a CONDITIONING."""
 MAX_SECONDS = 3600.0
 """Longest sound that the nodes make, encode and decode; only the sound itself takes memory by its length."""
 MAX_HEARD_SECONDS = 300.0

@@ -62,6 +62,7 @@ class TextCondition:
         start: time in the generated piece at which the condition starts to act, 0 to 1.
         end: time at which it ends, 0 to 1.
         span: its time in seconds of the whole piece, which limits it further; None for all of it.
+        weight: a factor of its weight, which may be negative: weighted words are differences of conditions.
     """
 
     states: Tensor
@@ -70,6 +71,7 @@ class TextCondition:
     start: float = 0.0
     end: float = 1.0
     span: Span | None = None
+    weight: float = 1.0
 
     def __post_init__(self) -> None:
         if self.states.dim() != 3 or self.mask.shape != self.states.shape[:2]:
@@ -96,7 +98,7 @@ class TextCondition:
         """
         # A condition ends before its `end`, where the next one starts, except at the end of the piece.
         acts = (shares >= self.start) & ((shares < self.end) | (self.end >= 1.0))
-        weights = max(self.strength, 0.0) * acts
+        weights = max(self.strength, 0.0) * self.weight * acts
         return weights if self.span is None else weights * self.span.weights(seconds)
 
     def select(self, items: Sequence[int]) -> TextCondition:

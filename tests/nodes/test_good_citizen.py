@@ -123,6 +123,13 @@ def inputs_of(run, load, encode, sample, comfy, models_folder, tmp_path, monkeyp
             "seed": 1,
             "eval_q": 2,
         },
+        "MusicGenTimeline": lambda: {
+            "text_encoder": load("text").text_encoder,
+            "timeline": "0s jazz\n1s + (drums:1.4)",
+            "morph": 0.0,
+            "carry_over": 0.5,
+        },
+        "MusicGenGuidance": lambda: {"cfg_coef": "0s 3, 1s 6", "temperature": "", "top_k": "", "top_p": "0.9"},
         "MusicGenLoraLoader": lambda: {"model": load("text").model, "lora": lora(), "strength": 0.5},
         "MusicGenDuration": lambda: {
             "source": "connected",
