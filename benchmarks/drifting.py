@@ -11,6 +11,7 @@ from torch import Tensor
 
 from musicgen import GenerationParams, MusicGen, load_model
 from musicgen.evaluation.drift import Drift, DriftGuard, drift_over_time
+from musicgen.finishing import hold_level
 
 DESCRIPTIONS = (
     "happy folk with a guitar melody, piano chords, bass and drums, 125 bpm, in d major",
@@ -41,10 +42,13 @@ def drift_rows(pieces: int, seconds: float, tries: int) -> list[dict[str, Any]]:
 
 def _figures(model: MusicGen, codes: Tensor) -> dict[str, float]:
     """Means over all stretches after the first, the worst and the last stretch, and the share beyond the bound."""
-    pieces = [drift_over_time(model.decode(row)[0], model.sample_rate, STRETCH) for row in codes.split(1)]
+    sounds = [model.decode(row)[0] for row in codes.split(1)]
+    pieces = [drift_over_time(sound, model.sample_rate, STRETCH) for sound in sounds]
+    held = [drift_over_time(hold_level(sound, model.sample_rate), model.sample_rate, STRETCH) for sound in sounds]
     later: list[Drift] = [drift for piece in pieces for drift in piece[1:]]
     return {
         "level": statistics.mean(abs(each.level) for each in later),
+        "held": statistics.mean(abs(each.level) for piece in held for each in piece[1:]),
         "spectrum": statistics.mean(each.spectrum for each in later),
         "key": statistics.mean(each.key for each in later),
         "cost": statistics.mean(each.cost for each in later),
@@ -57,7 +61,7 @@ def _figures(model: MusicGen, codes: Tensor) -> dict[str, float]:
 def drift_line(row: dict[str, Any]) -> str:
     """A row as text."""
     return (
-        f"{row['tries']} tries: level {row['level']:.2f} dB, spectrum {row['spectrum']:.2f} dB, key {row['key']:.3f}; "
+        f"{row['tries']} tries: level {row['level']:.2f} dB ({row['held']:.2f} once held), spectrum {row['spectrum']:.2f} dB, key {row['key']:.3f}; "
         f"cost {row['cost']:.2f} (worst {row['worst']:.2f}, last {row['last']:.2f}), {row['beyond']:.2f} of the "
         f"stretches beyond 1; each window drawn {row['drawn']:.2f} times, {row['seconds']:.0f} s"
     )

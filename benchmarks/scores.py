@@ -1,7 +1,7 @@
 """How well the bundled melody model follows written music: scores, chords, and edits of melodies.
 
     python benchmarks/scores.py               48 pieces for each row
-    python benchmarks/scores.py --pieces 16
+    python benchmarks/scores.py --pieces 16 --only chords
 
 Each row compares pieces with the music that led them and with another one of the same kind, which is chance. Agreement
 is the share of frames in which the piece's loudest pitch class is the score's (audiocraft's chroma cosine of one-hot
@@ -24,10 +24,13 @@ from musicgen.conditioning import WrittenMelody, extract_melody
 from musicgen.conditioning.melody import Melody, chroma_of
 from musicgen.conditioning.melody_edits import mix, silence, stretch, transpose
 from musicgen.conditioning.score_tune import ScoreTune, Taken
-from musicgen.evaluation.tonality import chromagram, pitch_classes, share_in_key
+from musicgen.evaluation.rhythm import onset_autocorrelation, tempo_found
+from musicgen.evaluation.tonality import chromagram, key_of, pitch_classes, share_in_key
 from musicgen.generation.generate import generate
 from musicgen.generation.request import Request
 from musicgen.notation import read_abc, read_chords, read_notes
+from musicgen.notation.keys import read_key
+from musicgen.notation.wording import with_tempo_and_key
 
 MODEL = ROOT / "models" / "musicgen-nano-melody"
 TEXT_MODEL = ROOT / "models" / "musicgen-nano"
@@ -35,7 +38,7 @@ SECONDS = 6.0
 BATCH = 16
 BEATS = 8.0
 KEYS = {"C": "C D E F G A B", "G": "G A B C5 D5 E5 F#5", "F": "F G A Bb C5 D5 E5", "D": "D E F# G A B C#5"}
-LEADS = ("flute", "trumpet", "organ", "synth lead", "electric piano", "clarinet")
+LEADS = ("flute", "trumpet", "organ", "synth", "electric piano", "clarinet")
 PROGRESSIONS = (
     "C | G | Am | F",
     "Am | F | C | G",
@@ -44,6 +47,9 @@ PROGRESSIONS = (
     "F | G | Em | Am",
     "Am | Dm | G | C",
 )
+ROWS = ("notes", "recording", "chords", "transposed", "edits", "words")
+TEMPI = (75, 83, 94, 107, 125, 150)
+KNOWN_KEYS = tuple(f"{letter} {mode}" for letter in "CDEFGA" for mode in ("major", "minor"))
 
 
 def main() -> None:
@@ -51,14 +57,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pieces", type=int, default=48)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--only", choices=ROWS, help="one kind of rows")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     bench = Bench(load_model(MODEL), args.pieces)
-    print(f"{args.pieces} pieces of {SECONDS:g} s each, {MODEL.name}, guidance 2")
-    print("| measure | by its own | by another | ")
+    print(f"{args.pieces} pieces of {SECONDS:g} s each, guidance 2")
+    print("| measure | with | without |")
     print("|---|---|---|")
-    for row in (bench.notes, bench.recording, bench.chords, bench.transposed, bench.edits):
-        row()
+    for name in [args.only] if args.only else ROWS:
+        getattr(bench, name)()
 
 
 class Bench:
@@ -170,6 +177,38 @@ class Bench:
         part = slice(frame // 2, frame)
         told("silent range: agreement with the melody outside of it, and inside",
              self.agreement(pieces, plain, slice(frame, 2 * frame)), self.agreement(pieces, plain, part))  # fmt: skip
+
+    def words(self) -> None:
+        """Tempo and key of the text model's pieces, with the words for both and without."""
+        model, rng = load_model(TEXT_MODEL), random.Random(11)
+        asked = [(rng.choice(TEMPI), rng.choice(KNOWN_KEYS)) for _ in range(self.pieces)]
+        leads = [f"pop with {rng.choice(LEADS)} melody, piano chords, bass and drums" for _ in asked]
+        found = []
+        for named in (True, False):
+            texts = [with_tempo_and_key(lead, bpm, key) if named else lead
+                     for lead, (bpm, key) in zip(leads, asked, strict=True)]  # fmt: skip
+            pieces = []
+            for first in range(0, self.pieces, BATCH):
+                part: list[str | None] = [*texts[first : first + BATCH]]
+                params = GenerationParams(duration=SECONDS, seed=first, cfg_coef=2.0)
+                pieces.append(model.decode(model.generate(part, params))[:, 0])
+            found.append(torch.cat(pieces))
+        rate = model.sample_rate
+        tempi, keys = ([judge(pieces, rate, asked) for pieces in found] for judge in (kept_tempo, kept_key))
+        told("tempo kept within 4 %, with its words and without", *tempi)
+        told("key kept, with its words and without", *keys)
+
+
+def kept_tempo(pieces: Tensor, rate: int, asked: Sequence[tuple[int, str]]) -> Tensor:
+    """Whether each piece `[N, L]` has the tempo that was asked: `[N]`, 1 or 0."""
+    found = tempo_found(onset_autocorrelation(pieces, rate))
+    return ((found / torch.tensor([float(bpm) for bpm, _ in asked]) - 1).abs() <= 0.04).float()
+
+
+def kept_key(pieces: Tensor, rate: int, asked: Sequence[tuple[int, str]]) -> Tensor:
+    """Whether each piece `[N, L]` has the key that was asked: `[N]`, 1 or 0."""
+    pairs = zip(key_of(pieces, rate), asked, strict=True)
+    return torch.tensor([float(found == read_key(key)) for found, (_, key) in pairs])
 
 
 def random_notes(rng: random.Random, scale: Sequence[str]) -> str:

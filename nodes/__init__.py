@@ -8,6 +8,8 @@ from .catalogue import MusicGenCatalogue
 from .codec import MusicGenEnCodecDecode, MusicGenEnCodecEncode
 from .conditioning import MusicGenMelodyChroma, MusicGenStyle, MusicGenTextEncode
 from .directing import MusicGenGuidance, MusicGenTimeline
+from .editing import MusicGenEditTokens
+from .filling import MusicGenFill, MusicGenLoop
 from .host import folders
 from .loaders import MusicGenLoader, MusicGenLoraLoader
 from .long_form import MusicGenLongForm
@@ -62,4 +64,7 @@ class MusicGenExtension(ComfyExtension):
             MusicGenTextToMusic,
             MusicGenCatalogue,
             MusicGenMeasure,
+            MusicGenEditTokens,
+            MusicGenFill,
+            MusicGenLoop,
         ]

@@ -35,6 +35,9 @@ IDS = [
     "MusicGenTextToMusic",
     "MusicGenCatalogue",
     "MusicGenMeasure",
+    "MusicGenEditTokens",
+    "MusicGenFill",
+    "MusicGenLoop",
 ]
 
 
