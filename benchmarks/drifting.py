@@ -61,7 +61,8 @@ def _figures(model: MusicGen, codes: Tensor) -> dict[str, float]:
 def drift_line(row: dict[str, Any]) -> str:
     """A row as text."""
     return (
-        f"{row['tries']} tries: level {row['level']:.2f} dB ({row['held']:.2f} once held), spectrum {row['spectrum']:.2f} dB, key {row['key']:.3f}; "
+        f"{row['tries']} tries: level {row['level']:.2f} dB ({row['held']:.2f} once held), "
+        f"spectrum {row['spectrum']:.2f} dB, key {row['key']:.3f}; "
         f"cost {row['cost']:.2f} (worst {row['worst']:.2f}, last {row['last']:.2f}), {row['beyond']:.2f} of the "
         f"stretches beyond 1; each window drawn {row['drawn']:.2f} times, {row['seconds']:.0f} s"
     )
