@@ -16,9 +16,11 @@ from .ranking import MusicGenRank
 from .replacements import register_replacements
 from .sampling import MusicGenSampleTokens
 from .saving import MusicGenSaveCheckpoint
+from .songs import MusicGenDataset
 from .text_to_music import MusicGenTextToMusic
 from .timing import MusicGenCurves, MusicGenDuration
 from .token_files import MusicGenLoadTokens, MusicGenSaveTokens
+from .training import MusicGenSaveLora, MusicGenTrainLora
 
 
 class MusicGenExtension(ComfyExtension):
@@ -51,4 +53,7 @@ class MusicGenExtension(ComfyExtension):
             MusicGenTextToMusic,
             MusicGenCatalogue,
             MusicGenMeasure,
+            MusicGenDataset,
+            MusicGenTrainLora,
+            MusicGenSaveLora,
         ]

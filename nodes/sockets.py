@@ -21,6 +21,11 @@ CodecSocket = io.Custom("MUSICGEN_CODEC")
 MelodySocket = io.Custom("MUSICGEN_MELODY")
 StyleSocket = io.Custom("MUSICGEN_STYLE")
 TokensSocket = io.Custom("MUSICGEN_TOKENS")
+SongsSocket = io.Custom("MUSICGEN_SONGS")
+LoraSocket = io.Custom("LORA_MODEL")
+"""Core's own: a dict of a LoRA's tensors by name, which Save LoRA Weights saves."""
+LossSocket = io.Custom("LOSS_MAP")
+"""Core's own: a dict with the losses of all steps as a list under `loss`, which Plot Loss Graph draws."""
 PlayerSocket = io.Custom("AUDIO_UI")
 """The frontend's audio player, a widget that the host fills from a node's output and that sends nothing."""
 

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..conditioning.condition import Lead, TextCondition
 from ..conditioning.fuser import fuse
-from ..conditioning.melody import Melody, MelodyLead
+from ..conditioning.melody import MelodyLead, RecordedMelody
 from ..config import ModelConfig, PatternConfig
 from ..generation.patterns import Pattern, trained_pattern
 from ..lm.language_model import LMModel
@@ -83,7 +83,7 @@ def _conditions(lm: LMModel, config: ModelConfig, batch: Batch, device: torch.de
         return fuse(lm, [text], count, device, led=[True])
     assert config.chroma is not None
     leads: list[Lead] = [
-        MelodyLead(config.chroma, Melody(chroma.float(), chroma.new_zeros(1), config.chroma))
+        MelodyLead(config.chroma, RecordedMelody(chroma.float(), chroma.new_zeros(1), config.chroma))
         for chroma in batch.chromas
     ]
     # Every combination is fused, so that a null text has as many rows as the text in its place.

@@ -131,6 +131,12 @@ class Canvas:
         """Write into the panel."""
         self.draw.text((self.x(x), self.y(y)), text, colour or self.theme.ink, self._font, anchor=anchor)
 
+    def outlined_text(self, x: float, y: float, text: str) -> None:
+        """Write over a picture, from a place to the right."""
+        theme = self.theme
+        place = (self.x(x), self.y(y))
+        self.draw.text(place, text, theme.ink, self._font, anchor="lm", stroke_width=2, stroke_fill=theme.panel)
+
     def tensor(self) -> Tensor:
         """The picture, float32 `[H, W, 3]` in 0..1."""
         return torch.from_numpy(np.asarray(self.image, dtype=np.float32) / 255.0)

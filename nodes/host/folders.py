@@ -282,12 +282,12 @@ def catalogue_fingerprint(name: str) -> str:
 
 def new_tokens(prefix: str) -> Numbered:
     """The numbered name for saved tokens."""
-    return _numbered(prefix, codes_file.SUFFIX)
+    return numbered(prefix, codes_file.SUFFIX)
 
 
 def new_checkpoint(prefix: str) -> Numbered:
     """The numbered name for a saved model: a prefix, with core's placeholders and sub-folders, in the output folder."""
-    return _numbered(prefix, ".safetensors")
+    return numbered(prefix, ".safetensors")
 
 
 def _is_within(root: str, path: Path) -> bool:
@@ -295,7 +295,8 @@ def _is_within(root: str, path: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
-def _numbered(prefix: str, suffix: str) -> Numbered:
+def numbered(prefix: str, suffix: str) -> Numbered:
+    """A numbered name in the output folder: a prefix, with core's placeholders and sub-folders, and a suffix."""
     prefix = prefix.replace("\\", "/")
     if not prefix.rpartition("/")[2] or prefix.rpartition("/")[2].startswith("."):
         raise ValueError(f"filename_prefix is {prefix!r}; allowed are names that begin neither with nothing nor a dot.")

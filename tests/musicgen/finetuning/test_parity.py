@@ -119,7 +119,7 @@ def test_a_caption_that_is_left_out_is_the_null_condition():
 def test_the_logits_of_a_melody_model_are_those_that_sampling_decodes_by(no_text, no_melody):
     """The slow decoder of sampling gives the first token; its likelihood must be what the loss says."""
     from musicgen.conditioning.fuser import fuse
-    from musicgen.conditioning.melody import Melody, MelodyLead
+    from musicgen.conditioning.melody import MelodyLead, RecordedMelody
 
     m = golden_model("hf-melody")
     batch = batch_of(m)
@@ -131,7 +131,7 @@ def test_the_logits_of_a_melody_model_are_those_that_sampling_decodes_by(no_text
     pattern = trained_pattern(20, m.config.delays)
     for row in range(2):
         sequence = pattern.build_sequence(batch.codes[row : row + 1], m.config.lm.special_token_id)
-        lead = MelodyLead(m.config.chroma, Melody(batch.chromas[row], torch.zeros(1), m.config.chroma))
+        lead = MelodyLead(m.config.chroma, RecordedMelody(batch.chromas[row], torch.zeros(1), m.config.chroma))
         left_out = bool(flags[0][row]), bool(flags[1][row])
         text = batch.text.select([row])
         fused = fuse(m.lm, [text, None if left_out[0] else text], 1, CPU, led=[True, not left_out[1]], leads=[lead])
