@@ -79,7 +79,7 @@ class MusicGenTrainLora(Node):
                 PlayerSocket.Input("audioUI", optional=True, tooltip="Plays the sounds, without and with the LoRA."),
             ],
             outputs=[
-                LoraSocket.Output("lora", display_name="lora", tooltip="The LoRA, for MusicGen Save LoRA."),
+                LoraSocket.Output("lora", display_name="LoRA", tooltip="The LoRA, for MusicGen Save LoRA."),
                 ModelSocket.Output(
                     "model", display_name="model", tooltip="The model with the LoRA, for MusicGen Sample Tokens."
                 ),
@@ -180,7 +180,7 @@ class MusicGenSaveLora(Node):
             "caption, base model, licence and recipe.",
             search_aliases=["export lora", "save adapter", "peft"],
             inputs=[
-                LoraSocket.Input("lora", tooltip="The LoRA, from MusicGen Train LoRA."),
+                LoraSocket.Input("lora", display_name="LoRA", tooltip="The LoRA, from MusicGen Train LoRA."),
                 io.String.Input(
                     "filename_prefix",
                     display_name="name (filename_prefix)",

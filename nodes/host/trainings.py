@@ -82,8 +82,8 @@ class TrainingReporter:
         """The node's output for the frontend: the latest sounds."""
 
     def __call__(self, step: Any) -> None:
-        progress.check_interrupt()
         self._bar.update_absolute(step.step, step.total)
+        progress.check_interrupt()
         now = time.monotonic()
         if now - self._told >= _INTERVAL or step.step == step.total:
             left, held = int(step.seconds_left), step.held_out

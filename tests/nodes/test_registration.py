@@ -28,6 +28,9 @@ IDS = [
     "MusicGenTextToMusic",
     "MusicGenCatalogue",
     "MusicGenMeasure",
+    "MusicGenDataset",
+    "MusicGenTrainLora",
+    "MusicGenSaveLora",
 ]
 
 
