@@ -1,8 +1,8 @@
-"""Songs that no bundled model has heard: one instrument of the sound font over a bar of five beats, or others to tell
+"""Songs that no bundled model has heard: one instrument of the sound font in a bar of three beats, or others to tell
 them from.
 
 They serve the proof of fine-tuning (`nano/teach.py`) and the songs that come with the pack. A song is seeded, has a
-melody in one of twelve keys, a bass on the first and fourth beat, and drums that divide the bar into three and two.
+melody in one of twelve keys, a bass on the first beat, and drums that mark the bar.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ STEEL_DRUMS = 114
 _HOP = SAMPLE_RATE // FRAME_RATE
 _SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10))
 _CHORDS = (0, 3, 4, 5)
-_GAIN, _LEVEL, _FADE = 1.1, 0.7, 0.06
-# Beats of each drum, by the beats of a bar; the bar of five is three and two.
+_GAIN, _LEVEL, _FADE = 0.9, 0.7, 0.06
+# Beats and loudness of each drum, by the beats of a bar; that of three has its weight on the first.
 _DRUMS = {
-    5: (("kick", (0, 3)), ("snare", (2, 4)), ("hat", (0, 1, 2, 3, 4))),
-    4: (("kick", (0, 2)), ("snare", (1, 3)), ("hat", (0, 1, 2, 3))),
+    3: (("kick", (0,), 1.2), ("clap", (0,), 1.0), ("hat", (1, 2), 0.5)),
+    4: (("kick", (0, 2), 1.2), ("clap", (1, 3), 1.0), ("hat", (0, 1, 2, 3), 0.5)),
 }
 
 
 @dataclass(frozen=True)
 class Style:
-    """program: number of the instrument in General MIDI, from 0. beats: of a bar, 4 or 5."""
+    """program: number of the instrument in General MIDI, from 0. beats: of a bar, 3 or 4."""
 
     program: int = STEEL_DRUMS
-    beats: int = 5
+    beats: int = 3
 
 
 @lru_cache(maxsize=8)
@@ -70,12 +70,11 @@ def make_song(style: Style, seed: int, seconds: float) -> np.ndarray:
         for beat, held, degree in riff[(bar // 2) % 2]:
             pitch = LOW + (key + _pitch(scale, chord + degree)) % (HIGH - LOW + 1)
             _add(out, _notes(style.program)[pitch - LOW], first + beat * BEAT // 2, held * BEAT // 2, _GAIN)
-        for beat in (0, style.beats - 2):
-            pitch = 36 + (key + _pitch(scale, chord)) % 12
-            _add(out, bank.note("acoustic bass", pitch), first + beat * BEAT, 3 * BEAT // 2, 0.8)
-        for drum, beats in _DRUMS[style.beats]:
+        pitch = 36 + (key + _pitch(scale, chord)) % 12
+        _add(out, bank.note("acoustic bass", pitch), first, 3 * BEAT // 2, 0.8)
+        for drum, beats, gain in _DRUMS[style.beats]:
             for beat in beats:
-                _add(out, bank.hit("standard", drum), first + beat * BEAT, 4 * BEAT, 0.5)
+                _add(out, bank.hit("standard", drum), first + beat * BEAT, 4 * BEAT, gain)
     return np.clip(_LEVEL * out[:length], -0.99, 0.99)
 
 
@@ -127,7 +126,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=24.0)
     parser.add_argument("--caption", default="calypso")
     parser.add_argument("--program", type=int, default=STEEL_DRUMS, help="instrument of General MIDI, from 0")
-    parser.add_argument("--beats", type=int, choices=sorted(_DRUMS), default=5)
+    parser.add_argument("--beats", type=int, choices=sorted(_DRUMS), default=3)
     args = parser.parse_args()
     write_songs(args.folder, Style(args.program, args.beats), args.count, args.seconds, args.caption)
 
