@@ -104,16 +104,31 @@ def _add(out: np.ndarray, note: np.ndarray, frame: int, frames: int, gain: float
     out[start : start + held] += np.float32(gain) * part
 
 
-def write_songs(folder: Path, style: Style, count: int, seconds: float, caption: str, first: int = 0) -> None:
-    """Write songs as WAV files with one list of captions."""
+def write_mp3(path: Path, audio: np.ndarray) -> None:
+    """Write a song `[L]` as an MP3 of 48 kbit/s."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libmp3lame", rate=SAMPLE_RATE)
+        stream.layout, stream.bit_rate = "mono", 48000
+        frame = av.AudioFrame.from_ndarray(audio[None].astype(np.float32), format="fltp", layout="mono")
+        frame.sample_rate = SAMPLE_RATE
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+
+
+def write_songs(folder: Path, style: Style, count: int, seconds: float, caption: str, *, mp3: bool = False) -> None:
+    """Write songs as WAV or MP3 files with one list of captions."""
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for number in range(count):
-        name = f"song_{number + 1:02}.wav"
-        audio = torch.from_numpy(make_song(style, first + number, seconds))
-        write_sound(folder / name, audio[None], SAMPLE_RATE)
+        name, audio = f"song_{number + 1:02}.{'mp3' if mp3 else 'wav'}", make_song(style, number, seconds)
+        if mp3:
+            write_mp3(folder / name, audio)
+        else:
+            write_sound(folder / name, torch.from_numpy(audio)[None], SAMPLE_RATE)
         lines.append(json.dumps({"file": name, "caption": caption}))
     (folder / "captions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -127,8 +142,9 @@ def main() -> None:
     parser.add_argument("--caption", default="calypso")
     parser.add_argument("--program", type=int, default=STEEL_DRUMS, help="instrument of General MIDI, from 0")
     parser.add_argument("--beats", type=int, choices=sorted(_DRUMS), default=3)
+    parser.add_argument("--mp3", action="store_true", help="write MP3 files, as those that come with the pack are")
     args = parser.parse_args()
-    write_songs(args.folder, Style(args.program, args.beats), args.count, args.seconds, args.caption)
+    write_songs(args.folder, Style(args.program, args.beats), args.count, args.seconds, args.caption, mp3=args.mp3)
 
 
 if __name__ == "__main__":
