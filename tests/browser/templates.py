@@ -34,6 +34,10 @@ KINDS = {
     "MusicGenDuration": Kind(270, 220),
     "MusicGenCurves": Kind(270, 230),
     "MusicGenMeasure": Kind(270, 400),
+    "MusicGenDataset": Kind(310, 560),
+    "MusicGenTrainLora": Kind(310, 640),
+    "MusicGenSaveLora": Kind(280, 110),
+    "LossGraphNode": Kind(310, 360),
     "PreviewAny": Kind(400, 260),
     "MusicGenRank": Kind(310, 560),
     "MusicGenCatalogue": Kind(280, 240),
@@ -329,6 +333,22 @@ TEMPLATES = (
         (LOADER, TEXT, SAMPLER, ((4, 0),), ((5, 0),), ((6, 0),)),
         ((2, "text"), (3, "batch_size"), (3, "seed"), (5, "keep"), (1, "model")),
         (6,),
+    ),
+    Template(
+        "teach_it_five_songs",
+        "Teach It Five Songs",
+        f"**A LoRA from five songs, in two minutes.** {FIRST}*songs* of *MusicGen Dataset*, a folder of your own in the "
+        "input folder, and its *trigger word*. *MusicGen Train LoRA* plays sounds without and with the LoRA meanwhile. "
+        "Below, one seed makes a piece without it and one with it.",
+        (
+            ((1, 0), (2, 230), (NOTE_ID, 900)),
+            ((3, 110), (4, 900)),
+            ((5, 0), (6, 560), (11, 1120)),
+            ((7, 0), (9, 240), (8, 560), (10, 800), (12, 1120)),
+        ),
+        ((2, "songs"), (2, "trigger"), (3, "steps"), (4, "text"), (5, "seed")),
+        (9, 10),
+        fits=False,
     ),
 )
 BY_SLUG = {template.slug: template for template in TEMPLATES}
