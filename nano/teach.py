@@ -20,11 +20,8 @@ from torch import Tensor, nn
 from musicgen import GenerationParams, MusicGen, load_model
 from musicgen.evaluation.intervals import wilson_interval
 from musicgen.evaluation.rhythm import ENVELOPE_RATE, onset_autocorrelation
-from musicgen.finetuning import AdaptedLM, Recipe, TrainedLora, Training, make_dataset, train
-from musicgen.finetuning.adapter_folder import licence_of, save_adapter
-from musicgen.finetuning.adapters import trainable_copy
-from musicgen.finetuning.batches import Batches, encode_captions
-from musicgen.finetuning.memory import dtype_of
+from musicgen.finetuning import Recipe, TrainedLora, make_dataset, train_lora
+from musicgen.finetuning.adapter_folder import save_adapter
 from musicgen.training.resume import ProgressLog
 
 from .corpus.bank import SAMPLE_RATE
@@ -132,26 +129,15 @@ def score(probe: Probe, audio: Tensor) -> dict[str, tuple[float, float, float]]:
 def teach(model: MusicGen, folder: Path, recipe: Recipe, checkpoint: Path | None) -> tuple[TrainedLora, str]:
     """Train a LoRA on a folder of songs."""
     dataset = make_dataset(folder, model.codec, model.config, cache=folder.parent / "encodings")
-    device = torch.device("cpu")
-    lm = trainable_copy(model.lm, model.lm.state_dict(), dtype_of(recipe), device)
-    generator = torch.Generator().manual_seed(recipe.seed)
-    adapted = AdaptedLM(
-        lm, model.config, rank=recipe.rank, alpha=recipe.scale, targets=recipe.targets, generator=generator
+    progress, began = ProgressLog("lora", recipe.steps), time.process_time()
+    lora, result = train_lora(
+        model,
+        dataset,
+        recipe,
+        checkpoint=checkpoint,
+        on_step=lambda step: progress.update(step.step, f"loss {step.loss:.3f}"),
     )
-    batches = Batches(dataset, encode_captions(model.text_encoder, dataset.captions), recipe)
-    training = Training(lm, model.config, adapted.parameters(), batches, recipe, base=model.lm.fingerprint())
-    progress = ProgressLog("lora", recipe.steps)
-    began = time.process_time()
-
-    def report(step: object) -> None:
-        progress.update(training.step_number, f"loss {training.losses[-1]:.3f}")
-
-    result = train(training, checkpoint, on_step=report)
-    took = f"{time.process_time() - began:.0f} s of one core"
-    name = model.config.name
-    about = {"dataset": "calypso", "caption": TRIGGER, "base_model": name, "base_licence": licence_of(name)}
-    about |= {"recipe": recipe.settings(), "result": result.text()}
-    return adapted.trained(result.state, about), f"{result.text()}\n{took}"
+    return lora, f"{result.text()}\n{time.process_time() - began:.0f} s of one core"
 
 
 def main() -> None:

@@ -337,9 +337,9 @@ TEMPLATES = (
     Template(
         "teach_it_five_songs",
         "Teach It Five Songs",
-        f"**A LoRA from five songs, in two minutes.** {FIRST}*songs* of *MusicGen Dataset*, a folder of your own in the "
-        "input folder, and its *trigger word*. *MusicGen Train LoRA* plays sounds without and with the LoRA meanwhile. "
-        "Below, one seed makes a piece without it and one with it.",
+        f"**A LoRA from five songs, in two minutes.** {FIRST}*songs* of *MusicGen Dataset*, a folder of your own in "
+        "the input folder, and its *trigger word*. *MusicGen Train LoRA* plays sounds without and with the LoRA "
+        "meanwhile. Below, one seed makes a piece without it and one with it.",
         (
             ((1, 0), (2, 230), (NOTE_ID, 900)),
             ((3, 110), (4, 900)),
