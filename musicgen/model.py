@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,8 @@ from torch import Tensor
 from .audio import as_audio, as_tensor, shown
 from .checkpoints.loading import Components, load_components
 from .checkpoints.saving import save_checkpoint
-from .conditioning.melody import Melody, extract_melody
+from .conditioning.melody import Melody, RecordedMelody, extract_melody
+from .conditioning.written_melody import WrittenMelody
 from .config import RELEASED_CHROMA
 from .generation.generate import OnStep, generate
 from .generation.params import GenerationParams
@@ -55,7 +57,7 @@ class MusicGen:
         descriptions: list[str | None],
         params: GenerationParams,
         *,
-        melody: Tensor | list[Tensor | None] | None = None,
+        melody: Tensor | Melody | list[Tensor | Melody | None] | None = None,
         melody_sample_rate: int | None = None,
         style: Tensor | list[Tensor] | None = None,
         prompt: Tensor | None = None,
@@ -67,7 +69,8 @@ class MusicGen:
             descriptions: one text per item; None or "" samples the item without a description.
             params: length, guidance, sampling, seed and pattern.
             melody: for melody models: audio `[B or 1, C, L]`, or `[C, L]` or `[L]` for all items; or a
-                list with one `[C, L]`, `[L]`, `[1, C, L]` or None for each item, or one for all.
+                list with one `[C, L]`, `[L]`, `[1, C, L]` or None for each item, or one for all. A :class:`Melody`,
+                recorded or written, may stand in the place of a sound.
             melody_sample_rate: samples per second of the melody; the model's rate by default.
             style: for style models: tokens from :meth:`encode_style` for all items, or one for each.
             prompt: codes `[B or 1, K, T0]` to continue; the output begins with them.
@@ -144,21 +147,27 @@ class MusicGen:
         return self.codec.decode(as_tensor(codes, "codes", "int64 [batch, codebooks, frames]")).cpu()
 
     def _melodies(
-        self, melody: Tensor | Sequence[Tensor | None] | None, sample_rate: int | None, batch: int
+        self, melody: Tensor | Melody | Sequence[Tensor | Melody | None] | None, sample_rate: int | None, batch: int
     ) -> list[Melody | None]:
         if melody is None:
             return []
         rate = self.sample_rate if sample_rate is None else sample_rate
+        config = self.config.chroma or RELEASED_CHROMA
+
+        def extracted(item: Any) -> Melody | None:
+            if item is None or isinstance(item, RecordedMelody | WrittenMelody):
+                return item
+            sound = as_audio(item, "melody")
+            return extract_melody(sound[0] if sound.dim() == 3 and len(sound) == 1 else sound, rate, config)
+
         if isinstance(melody, list | tuple):
-            items = [None if item is None else as_audio(item, "melody") for item in melody]
+            items = [extracted(item) for item in melody]
+        elif isinstance(melody, RecordedMelody | WrittenMelody):
+            items = [melody]
         else:
             whole = as_audio(melody, "melody")
-            items = list(whole) if whole.dim() == 3 else [whole]
-        items = [item[0] if item is not None and item.dim() == 3 and len(item) == 1 else item for item in items]
-        if len(items) == 1:
-            items = items * batch
-        config = self.config.chroma or RELEASED_CHROMA
-        return [None if item is None else extract_melody(item, rate, config) for item in items]
+            items = [extracted(item) for item in (whole if whole.dim() == 3 else [whole])]
+        return items * batch if len(items) == 1 else items
 
 
 def _check_descriptions(descriptions: object) -> None:

@@ -16,6 +16,12 @@ FORMS = "12.5, 12.5s, 1:05, bar 16, beat 3 or bar 16 beat 3"
 """The forms of a place, for messages; `20%` is allowed as well where the duration is known."""
 LENGTH_FORMS = "2.5, 2.5s, 1:05, 4 bars or 2 beats"
 
+
+def _plainly(pattern: re.Pattern[str]) -> str:
+    """A pattern's text with groups that capture nothing."""
+    return re.sub(r"(?<!\\)\((?!\?)", "(?:", pattern.pattern)
+
+
 _NUMBER = r"\d+(?:\.\d*)?|\.\d+"
 _SECONDS = re.compile(rf"({_NUMBER})\s*(ms|milliseconds?|s|sec|secs|seconds?|m|min|minutes?)?")
 _CLOCK = re.compile(r"(?:(\d+):)?(\d+):(\d{1,2}(?:\.\d*)?)")
@@ -23,6 +29,10 @@ _SHARE = re.compile(rf"({_NUMBER})\s*%")
 _BAR = re.compile(rf"(?:bar|measure)\s*({_NUMBER})(?:[\s,]*beat\s*({_NUMBER}))?")
 _BEAT = re.compile(rf"beat\s*({_NUMBER})")
 _COUNT = re.compile(rf"({_NUMBER})\s*(bars?|measures?|beats?)")
+_PLACE = re.compile(
+    rf"\s*(?:{_plainly(_CLOCK)}|{_plainly(_BAR)}|{_plainly(_BEAT)}|{_plainly(_SHARE)}|{_plainly(_SECONDS)})(?=[\s:,;=~]|$)",
+    re.IGNORECASE,
+)
 _UNTIL = re.compile(r"\s*(?:\bto\b|\buntil\b|\.\.+|->|-)\s*")
 _LASTS = re.compile(r"\s*(?:\bfor\b|\+)\s*")
 
@@ -96,6 +106,16 @@ def parse_time(text: str, meter: Meter | None = None, *, duration: float | None 
     if seconds is None:
         raise ValueError(f"{_told(text)} is not a time; allowed is {FORMS}, so write it in one of these forms.")
     return float(seconds)
+
+
+def split_place(text: str) -> tuple[str, str]:
+    """Split a text that begins with a place into the place and the rest; the place is empty where there is none.
+
+    >>> split_place("bar 16: big band"), split_place("0s 12 strings"), split_place("5 strings"), split_place("piano")
+    (('bar 16', ': big band'), ('0s', ' 12 strings'), ('5', ' strings'), ('', 'piano'))
+    """
+    match = _PLACE.match(text)
+    return (match[0].strip(), text[match.end() :]) if match else ("", text)
 
 
 def parse_length(text: str, meter: Meter | None = None) -> float:

@@ -7,6 +7,7 @@ from comfy_api.latest import ComfyExtension, io
 from .catalogue import MusicGenCatalogue
 from .codec import MusicGenEnCodecDecode, MusicGenEnCodecEncode
 from .conditioning import MusicGenMelodyChroma, MusicGenStyle, MusicGenTextEncode
+from .directing import MusicGenGuidance, MusicGenTimeline
 from .host import folders
 from .loaders import MusicGenLoader, MusicGenLoraLoader
 from .measuring import MusicGenMeasure
@@ -16,11 +17,13 @@ from .ranking import MusicGenRank
 from .replacements import register_replacements
 from .sampling import MusicGenSampleTokens
 from .saving import MusicGenSaveCheckpoint
+from .scores import MusicGenEditMelody, MusicGenSaveMidi, MusicGenScore
 from .songs import MusicGenDataset
 from .text_to_music import MusicGenTextToMusic
 from .timing import MusicGenCurves, MusicGenDuration
 from .token_files import MusicGenLoadTokens, MusicGenSaveTokens
 from .training import MusicGenSaveLora, MusicGenTrainLora
+from .words import MusicGenTempoKey
 
 
 class MusicGenExtension(ComfyExtension):
@@ -39,9 +42,14 @@ class MusicGenExtension(ComfyExtension):
             MusicGenSampleTokens,
             MusicGenEnCodecDecode,
             MusicGenMelodyChroma,
+            MusicGenScore,
+            MusicGenEditMelody,
             MusicGenEnCodecEncode,
             MusicGenStyle,
+            MusicGenTimeline,
+            MusicGenGuidance,
             MusicGenLoraLoader,
+            MusicGenTempoKey,
             MusicGenDuration,
             MusicGenPick,
             MusicGenRank,
@@ -49,6 +57,7 @@ class MusicGenExtension(ComfyExtension):
             MusicGenCurves,
             MusicGenSaveTokens,
             MusicGenLoadTokens,
+            MusicGenSaveMidi,
             MusicGenSaveCheckpoint,
             MusicGenTextToMusic,
             MusicGenCatalogue,

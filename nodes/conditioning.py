@@ -7,14 +7,14 @@ from comfy_api.latest import io
 
 from ..musicgen.conditioning.melody import extract_melody
 from ..musicgen.images import chroma_image
-from .host import patchers, progress
+from .host import patchers
 from .host.telling import Node
 from .inputs.conditions import style_of
 from .inputs.sound import read_audio
+from .inputs.texts import encode_texts
 from .sockets import (
     CATEGORY,
     MAX_HEARD_SECONDS,
-    TEXT_KEY,
     MelodyBatch,
     MelodySocket,
     ModelHandle,
@@ -57,7 +57,7 @@ class MusicGenTextEncode(Node):
                     multiline=True,
                     dynamic_prompts=True,
                     tooltip="Describe the music: genre, instruments, mood, tempo. An empty text, or one of white "
-                    "space, is no description.",
+                    "space, is no description. (drums:1.4) gives words more weight.",
                 ),
             ],
             outputs=[
@@ -72,14 +72,7 @@ class MusicGenTextEncode(Node):
 
     @classmethod
     def execute(cls, text_encoder: TextEncoderHandle, text: str) -> io.NodeOutput:
-        with patchers.on_device(text_encoder.patcher, whole=True):
-            condition = text_encoder.patcher.model.encode([text])
-        if unknown := text_encoder.patcher.model.warnings([text]):
-            progress.show(cls.hidden.unique_id, unknown[0])
-        mask = condition.mask.to("cpu", torch.int64)
-        # Rows that do not count are zeros, the null condition: core nodes blend and join states without their mask.
-        states = condition.states.cpu() * mask.unsqueeze(-1)
-        return io.NodeOutput([[states, {"pooled_output": None, "attention_mask": mask, TEXT_KEY: text}]])
+        return io.NodeOutput(encode_texts(text_encoder, [text], cls.hidden.unique_id)[0])
 
 
 class MusicGenMelodyChroma(Node):

@@ -14,6 +14,7 @@ from ..musicgen.generation.params import GenerationParams
 from ..musicgen.generation.partial import complete_part
 from ..musicgen.generation.patterns import PATTERN_NAMES, trained_pattern_name
 from ..musicgen.generation.request import Request
+from ..musicgen.generation.schedule import Schedules
 from ..musicgen.generation.windows import frames_seconds
 from ..musicgen.images import codes_image
 from ..musicgen.lm.cpu_compiler import is_decided, why_not_compiled
@@ -28,6 +29,7 @@ from .sockets import (
     CATEGORY,
     CodecHandle,
     CodecSocket,
+    GuidanceSocket,
     MelodyBatch,
     MelodySocket,
     ModelHandle,
@@ -144,6 +146,11 @@ class MusicGenSampleTokens(Node):
                     "run.",
                 ),
                 PlayerSocket.Input("audioUI", optional=True, tooltip="Plays the piece while it is sampled."),
+                GuidanceSocket.Input(
+                    "guidance",
+                    optional=True,
+                    tooltip="Numbers that change during the piece, from MusicGen Guidance, in place of those here.",
+                ),
             ],
             outputs=[
                 TokensSocket.Output(
@@ -174,6 +181,7 @@ class MusicGenSampleTokens(Node):
         cfg_coef_beta: float = 1.0,
         codec: CodecHandle | None = None,
         on_cancel: str = DISCARD,
+        guidance: Schedules | None = None,
         **_player: Any,
     ) -> io.NodeOutput:
         chosen = None if pattern == AUTO else pattern
@@ -185,10 +193,19 @@ class MusicGenSampleTokens(Node):
             top_p,
             seed=seed,
             pattern=chosen,
-            cfg_coef_beta=cfg_coef_beta,
+            # The widget weighs against a style only, as ever; MusicGen Guidance weighs against a melody too.
+            cfg_coef_beta=cfg_coef_beta if melody is None else 1.0,
         )
         request = read_request(
-            model, params, batch_size, positive=positive, negative=negative, melody=melody, style=style, prompt=prompt
+            model,
+            params,
+            batch_size,
+            positive=positive,
+            negative=negative,
+            melody=melody,
+            style=style,
+            prompt=prompt,
+            guidance=guidance,
         )
         _warn_of_foreign_pattern(model, params.pattern, cls.hidden.unique_id)
         _tell_of_long_prompt(model, request, cls.hidden.unique_id)

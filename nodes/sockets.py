@@ -21,6 +21,8 @@ CodecSocket = io.Custom("MUSICGEN_CODEC")
 MelodySocket = io.Custom("MUSICGEN_MELODY")
 StyleSocket = io.Custom("MUSICGEN_STYLE")
 TokensSocket = io.Custom("MUSICGEN_TOKENS")
+GuidanceSocket = io.Custom("MUSICGEN_GUIDANCE")
+"""Carries `Schedules`: numbers of the sampler that change over time."""
 SongsSocket = io.Custom("MUSICGEN_SONGS")
 LoraSocket = io.Custom("LORA_MODEL")
 """Core's own: a dict of a LoRA's tensors by name, which Save LoRA Weights saves."""
@@ -32,6 +34,10 @@ PlayerSocket = io.Custom("AUDIO_UI")
 CATEGORY = "audio/MusicGen"
 TEXT_KEY = "musicgen_text"
 """The description in the options of a CONDITIONING, for the recipe of a piece; core nodes that blend two keep one."""
+SPAN_KEY = "musicgen_span"
+"""The fields of a condition's `Span`, its time in seconds, in the options of a CONDITIONING."""
+WEIGHT_KEY = "musicgen_weight"
+"""The factor of a condition among those that weighted words make, in the options of a CONDITIONING."""
 MAX_SECONDS = 3600.0
 """Longest sound that the nodes make, encode and decode; only the sound itself takes memory by its length."""
 MAX_HEARD_SECONDS = 300.0

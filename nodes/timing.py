@@ -6,7 +6,8 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..musicgen.evaluation.curves import picture_curves
+from ..musicgen.evaluation.beats import beat_times
+from ..musicgen.evaluation.curves import beat_curve, picture_curves
 from .host import progress
 from .host.telling import Node
 from .inputs.lengths import SOURCES, describe_length, read_length
@@ -100,7 +101,7 @@ class MusicGenDuration(Node):
 
 
 class MusicGenCurves(Node):
-    """AUDIO -> onsets and loudness for each picture of an animation."""
+    """AUDIO -> onsets, loudness and beats for each picture of an animation."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -108,8 +109,8 @@ class MusicGenCurves(Node):
             node_id="MusicGenCurves",
             display_name="MusicGen Curves",
             category=CATEGORY,
-            description="Measures onsets and loudness of a sound for each picture of an animation, as numbers from 0 "
-            "to 1 and as masks, so that pictures move with the music.",
+            description="Measures onsets, loudness and beats of a sound for each picture of an animation, as numbers "
+            "from 0 to 1 and as masks, so that pictures move with the music.",
             search_aliases=[
                 "audio reactive",
                 "beat driven",
@@ -146,7 +147,7 @@ class MusicGenCurves(Node):
                     max=2.0,
                     step=0.01,
                     optional=True,
-                    tooltip="Seconds in which an onset fades to a third. 0 gives single flashes.",
+                    tooltip="Seconds in which an onset or a beat fades to a third. 0 gives single flashes.",
                 ),
                 io.Int.Input(
                     "width",
@@ -165,6 +166,17 @@ class MusicGenCurves(Node):
                     optional=True,
                     advanced=True,
                     tooltip="Height of the masks in pixels.",
+                ),
+                io.Float.Input(
+                    "bpm",
+                    display_name="beats per minute (bpm)",
+                    default=0.0,
+                    min=0.0,
+                    max=400.0,
+                    step=0.1,
+                    optional=True,
+                    advanced=True,
+                    tooltip="The tempo of the beats, if you know it. 0 measures it.",
                 ),
             ],
             outputs=[
@@ -190,15 +202,39 @@ class MusicGenCurves(Node):
                     is_output_list=True,
                     tooltip="The loudness as a list of numbers from 0 to 1. Nodes behind it run once for each picture.",
                 ),
+                io.Mask.Output(
+                    "beat_mask",
+                    display_name="beat mask",
+                    tooltip="One even mask for each picture: 1 on each beat, also where nothing is struck.",
+                ),
+                io.Float.Output(
+                    "beats",
+                    display_name="beats",
+                    is_output_list=True,
+                    tooltip="The beats as a list of numbers from 0 to 1. Nodes behind it run once for each picture.",
+                ),
+                io.Float.Output(
+                    "bpm", display_name="bpm", tooltip="The tempo of the beats; 0 for a sound without onsets."
+                ),
             ],
             hidden=[io.Hidden.unique_id],
         )
 
     @classmethod
     def execute(
-        cls, audio: Any, fps: float, frames: int = 0, fade: float = 0.15, width: int = 64, height: int = 64
+        cls,
+        audio: Any,
+        fps: float,
+        frames: int = 0,
+        fade: float = 0.15,
+        width: int = 64,
+        height: int = 64,
+        bpm: float = 0.0,
     ) -> io.NodeOutput:
         waveform, sample_rate = read_audio(audio, cls.hidden.unique_id, MAX_HEARD_SECONDS)
         onsets, loudness = picture_curves(waveform[0], sample_rate, fps, frames or None, fade=fade)
-        masks = (curve[:, None, None].repeat(1, height, width) for curve in (onsets, loudness))
-        return io.NodeOutput(*masks, onsets.tolist(), loudness.tolist())
+        found, tempo = beat_times(waveform[0].mean(dim=0), sample_rate, bpm or None)
+        beats = beat_curve(found, fps, len(onsets), fade=fade)
+        first, second, third = (curve[:, None, None].repeat(1, height, width) for curve in (onsets, loudness, beats))
+        progress.show(cls.hidden.unique_id, f"{len(found)} beats, {tempo:.4g} bpm")
+        return io.NodeOutput(first, second, onsets.tolist(), loudness.tolist(), third, beats.tolist(), tempo)

@@ -38,11 +38,18 @@ BENCHMARKS = [
         id="rendering",
     ),
     pytest.param(
+        "editing",
+        ["--seeds", "1", "--candidates", "2", "--rounds", "0", "--edits", "section", "--threads", "1"],
+        {"edit", "way", "jump", "timbre", "pulse", "nats"},
+        id="editing",
+    ),
+    pytest.param(
         "ranking",
         ["--descriptions", "1", "--pieces", "2", "--seconds", "3"],
         {"measure", "all", "best", "worst", "most"},
         id="ranking",
     ),
+    pytest.param("control", ["--pieces", "2", "--only", "negative"], {"measure", "figures"}, id="control"),
     pytest.param("codec", ["--seconds", "1", "--alone", "--rounds", "1"], {"ratio", "of_gemm", "peak"}, id="codec"),
     pytest.param(
         "node_overhead",

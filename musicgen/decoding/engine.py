@@ -34,11 +34,27 @@ _FEW_COLUMNS = 4
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """Settings for drawing codes; see :func:`sample_codes`."""
+    """Settings for drawing codes; see :func:`sample_codes`. Each is a number, or a tensor `[K, S]` for all cells."""
 
-    temperature: float
-    top_k: int
-    top_p: float
+    temperature: float | Tensor
+    top_k: int | Tensor
+    top_p: float | Tensor
+
+    def at(self, step: int | Tensor) -> SamplingParams:
+        """Return the settings of one column, whose tensors are `[K]`; step is a number or an int64 tensor `[1]`."""
+        drawn = (self.temperature, self.top_k, self.top_p)
+        if not any(isinstance(value, Tensor) for value in drawn):
+            return self
+        top_k = _column(self.top_k, step) if isinstance(self.top_k, Tensor) else self.top_k
+        temperature, top_p = (
+            _column(value, step) if isinstance(value, Tensor) else value for value in (self.temperature, self.top_p)
+        )
+        return SamplingParams(temperature, top_k, top_p)
+
+
+def _column(values: Tensor, step: int | Tensor) -> Tensor:
+    """Column of `[K, S]` as `[K]`; a Python number as an index would make the CPU wait for the GPU."""
+    return values.index_select(1, step)[:, 0] if isinstance(step, Tensor) else values[:, step]
 
 
 class Decoder(Protocol):
@@ -237,7 +253,7 @@ def decode_sequence(
     for step in range(first_step, last + 1):
         logits = guide(decoder.next_logits(sequence, step), step)  # [B, K, card]
         drawn = None if noise is None else noise().to(logits.device)
-        sequence[:, :, step] = fill_column(sequence[:, :, step], logits, drawn, sampling, finite)
+        sequence[:, :, step] = fill_column(sequence[:, :, step], logits, drawn, sampling.at(step), finite)
         # Reading the flag waits for the device, so it is read every few steps only.
         if step == last or (step - first_step) % _CHECK_EVERY == 0:
             require_finite(finite)

@@ -33,7 +33,7 @@ def _race(probs: Tensor, noise: Tensor) -> Tensor:
     return (probs / noise).argmax(dim=-1)
 
 
-def _sample_top_p(probs: Tensor, top_p: float, noise: Tensor) -> Tensor:
+def _sample_top_p(probs: Tensor, top_p: float | Tensor, noise: Tensor) -> Tensor:
     ordered, index = probs.sort(dim=-1, descending=True)
     outside = ordered.cumsum(dim=-1) - ordered > top_p
     winner = _race(ordered.masked_fill(outside, 0.0), noise)
@@ -45,8 +45,45 @@ def _sample_top_k(probs: Tensor, top_k: int, noise: Tensor) -> Tensor:
     return _race(probs.masked_fill(probs < smallest, 0.0), noise)
 
 
+def _each(value: float | Tensor) -> Tensor | float:
+    """A number for all codebooks, or one for each, `[K, 1]`."""
+    return value[:, None] if isinstance(value, Tensor) else value
+
+
+def _sample_scheduled(
+    logits: Tensor, noise: Tensor, temperature: float | Tensor, top_k: int | Tensor, top_p: float | Tensor
+) -> Tensor:
+    """Draw as below with a temperature, top_k and top_p for each codebook: numbers, or tensors `[K]`.
+
+    The numbers are data: every branch runs, and each codebook takes the one that its numbers choose.
+    """
+    largest, card = logits.amax(dim=-1, keepdim=True), logits.shape[-1]
+    heat = _each(temperature)
+    divisor = heat.clamp_min(_COLDEST) if isinstance(heat, Tensor) else max(heat, _COLDEST)
+    probs = torch.softmax((logits - largest) / divisor, dim=-1)
+    if isinstance(top_k, Tensor):
+        kept = torch.where(top_k > 0, top_k, card).clamp_max(card)  # [K]
+        index = (kept - 1)[None, :, None].expand(len(probs), -1, 1)
+        smallest = probs.sort(dim=-1, descending=True).values.gather(-1, index)
+        drawn = _race(probs.masked_fill(probs < smallest, 0.0), noise)
+    else:
+        drawn = _sample_top_k(probs, top_k, noise) if top_k > 0 else _race(probs, noise)
+    if isinstance(top_p, Tensor):
+        drawn = torch.where(top_p > 0.0, _sample_top_p(probs, top_p[:, None], noise), drawn)
+    elif top_p > 0.0:
+        drawn = _sample_top_p(probs, top_p, noise)
+    if isinstance(temperature, Tensor):
+        drawn = torch.where(temperature < _COLDEST, logits.argmax(dim=-1), drawn)
+    return drawn
+
+
 def sample_codes(
-    logits: Tensor, noise: Tensor | None, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 0.0
+    logits: Tensor,
+    noise: Tensor | None,
+    *,
+    temperature: float | Tensor = 1.0,
+    top_k: int | Tensor = 0,
+    top_p: float | Tensor = 0.0,
 ) -> Tensor:
     """Draw one code per codebook.
 
@@ -63,10 +100,17 @@ def sample_codes(
         top_p: draw from the likeliest codes up to this share (Holtzman et al. 2020); above 0 it
             replaces top_k.
 
+    Each of the three numbers may be a tensor `[K]` with one number for each codebook; equal ones draw the same
+    codes as the number itself.
+
     Returns:
         Codes int64 `[B, K]`.
     """
-    if noise is None or temperature < _COLDEST:
+    if noise is None:
+        return logits.argmax(dim=-1)
+    if isinstance(temperature, Tensor) or isinstance(top_k, Tensor) or isinstance(top_p, Tensor):
+        return _sample_scheduled(logits, noise, temperature, top_k, top_p)
+    if temperature < _COLDEST:
         return logits.argmax(dim=-1)
     # Subtract the largest logit, so that no temperature makes the likeliest code's quotient overflow.
     probs = torch.softmax((logits - logits.amax(dim=-1, keepdim=True)) / temperature, dim=-1)

@@ -150,7 +150,7 @@ class StaticDecoder:
         logits = by_group(self.lm(hidden, positions, 1, mask, self._caches, self._cross), self.conditions.groups)
         guided = self._guide(logits, column)
         known = self.sequence.index_select(2, column)[:, :, 0]  # [B, K]
-        filled = fill_column(known, guided, noise[0] if noise else None, self.sampling, self._finite)
+        filled = fill_column(known, guided, noise[0] if noise else None, self.sampling.at(column), self._finite)
         self.sequence.index_copy_(2, column, filled[:, :, None])
         column.add_(1)
 

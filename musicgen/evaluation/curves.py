@@ -54,6 +54,24 @@ def picture_curves(
     return onsets, loudness
 
 
+def beat_curve(beats: Tensor, fps: float, frames: int, *, fade: float = 0.0) -> Tensor:
+    """Return 1 for each picture in which a beat falls, fading behind it: beats `[N]` in seconds -> `[frames]`.
+
+    >>> beat_curve(torch.tensor([0.0, 0.5]), fps=4.0, frames=4)
+    tensor([1., 0., 1., 0.])
+
+    Args:
+        beats: in seconds.
+        fps: pictures per second.
+        frames: number of pictures.
+        fade: seconds in which a beat fades to 1/e.
+    """
+    curve = torch.zeros(frames)
+    pictures = (beats * fps + 1e-6).long()
+    curve[pictures[pictures < frames]] = 1.0
+    return _fading(curve, math.exp(-1 / (fade * fps)) if fade else 0.0)
+
+
 def _at_pictures(curve: Tensor, rate: float, fps: float, count: int, heard: int, beyond: float = 0.0) -> Tensor:
     """The highest value of a curve `[F]` while each of the `heard` pictures is shown, and `beyond` after: `[count]`."""
     values = torch.full((count,), beyond)

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from ..conditioning.condition import Lead
-from ..conditioning.fuser import fuse
 from ..config import ModelConfig
 from ..decoding.cuda_graph import Backend, CudaBackend, why_no_graphs
 from ..decoding.engine import UNKNOWN, CachedDecoder, FullDecoder, SamplingParams, decode_sequence
@@ -28,7 +26,7 @@ from ..lm.cpu_step import why_ordinary
 from ..lm.cpu_team import Team
 from ..lm.language_model import LMModel
 from ..lm.rows import Conditions
-from .guidance import Branches, guidance
+from .conditions import window_conditions, window_drawing, window_guide
 from .request import Request
 from .windows import Window
 
@@ -160,7 +158,6 @@ class _Part:
 
     def fill_window(self, window: Window, report: _Reporter) -> None:
         """Decode these items' unknown codes in one window into `codes`, in place."""
-        params = self.request.params
         pattern = self.request.pattern(self.config, window.num_frames)
         items, span = torch.tensor(self.items), slice(window.first, window.first + window.num_frames)
         # [items, K, S]: the window's codes, laid out by the pattern
@@ -171,16 +168,13 @@ class _Part:
             self.codes[items, :, span] = pattern.revert_sequence(sequence).cpu()
             return self.codes.clone()
 
-        # [K, S]: the time of each cell in the generated piece, 0 to 1. Codes of the prompt and empty cells get 0.
-        known, total = self.request.prompt_frames, self.codes.shape[2]
-        shares = ((pattern.frames + window.first - known) / (total - known)).clamp(0.0, 1.0)
-        branches = self.request.branches(self.config)
-        guide = guidance(branches, shares, params, self.device)
+        request = self.request
         self._decode(
             sequence[:, :, :stop],
             first_step,
-            self._conditions(branches, window),
-            guide,
+            window_conditions(self.lm, self.config, request, window, self.device),
+            window_drawing(self.config, request, window, self.device),
+            window_guide(self.config, request, window, self.device),
             lambda step: report(step - first_step + 1, snapshot),
         )
         snapshot()
@@ -190,12 +184,11 @@ class _Part:
         sequence: Tensor,
         first_step: int,
         conditions: Conditions,
+        sampling: SamplingParams,
         guide: Callable[[Tensor, int | Tensor], Tensor],
         on_step: Callable[[int], None],
     ) -> None:
         """Fill the sequence `[items, K, S]` in place: by the definition, with a cache, or in recorded steps."""
-        params = self.request.params
-        sampling = SamplingParams(params.temperature, params.top_k, params.top_p)
         if self.graphs is None:
             decoder = (
                 FullDecoder(self.lm, conditions, self.device)
@@ -209,23 +202,6 @@ class _Part:
                 static.decode(first_step, self.noise, on_step)
             finally:
                 static.close()
-
-    def _conditions(self, branches: Branches, window: Window) -> Conditions:
-        return fuse(
-            self.lm,
-            branches.groups,
-            len(self.items),
-            self.device,
-            led=branches.led,
-            leads=self._leads(window),
-        )
-
-    def _leads(self, window: Window) -> list[Lead]:
-        """Return the leads of a window: the given ones for a single window, the window's part of a longer piece."""
-        leads, windows = self.request.leads(self.config), self.request.windows(self.config)
-        if len(windows) == 1 and not window.first:
-            return leads
-        return [lead.during(window.first, windows[0].num_frames, self.config.frame_rate) for lead in leads]
 
 
 def _equal_rows(request: Request, config: ModelConfig) -> list[list[int]]:
@@ -245,7 +221,8 @@ def _equal_rows(request: Request, config: ModelConfig) -> list[list[int]]:
 
 def _seeded_noise(request: Request, config: ModelConfig) -> Noise | None:
     """Return a function that draws the noise of a request's items, each from its own generator."""
-    if not request.params.use_sampling or request.params.temperature == 0.0:
+    cold = request.params.temperature == 0.0 and request.schedules.temperature is None
+    if not request.params.use_sampling or cold:
         return None
     generators = [torch.Generator().manual_seed(_mix_bits(seed)) for seed in request.item_seeds]
     return lambda: exponential_noise(generators, config.num_codebooks, config.card)

@@ -7,7 +7,7 @@ It knows no weights and no device. :func:`Request.checked` compares it with a mo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -16,11 +16,13 @@ from ..conditioning.condition import Lead, TextCondition
 from ..conditioning.melody import Melody, MelodyLead
 from ..conditioning.style import StyleLead
 from ..config import ModelConfig
-from .guidance import Branches, plan_branches
+from ..times import show_time
+from .guidance import Branches, Cells, plan_branches
 from .memory import memory_required
 from .params import GenerationParams
 from .patterns import Pattern, named_pattern, trained_pattern
-from .windows import Window, plan_gap_windows, plan_windows, to_frames
+from .schedule import Numbers, Schedules
+from .windows import Cut, Window, plan_cut_windows, plan_gap_windows, plan_windows, to_frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +41,7 @@ class Request:
         styles: tokens `[n, style_dim]` per item, for style models. They stay the same in all windows
             and act alone while no description acts. Empty: no style.
         prompt: codes int64 `[batch_size or 1, K, T0]` to continue; the result begins with them.
+        schedules: numbers that change over time, in place of those of `params`.
         known: codes int64 `[batch_size or 1, K, T]` of a whole piece of `params.duration`, -1 for each code to
             sample; the others stay as they are. Not together with a prompt.
     """
@@ -51,6 +54,7 @@ class Request:
     melodies: Sequence[Melody | None] = ()
     styles: Sequence[Tensor] = ()
     prompt: Tensor | None = None
+    schedules: Schedules = field(default_factory=Schedules)
     known: Tensor | None = None
 
     @property
@@ -86,17 +90,49 @@ class Request:
             return [StyleLead(tokens) for tokens in styles]
         return []
 
-    def branches(self, config: ModelConfig) -> Branches:
-        """Return the condition groups that each item is decoded under."""
-        return plan_branches(self.positive, self.negative, self.params, self.leads(config))
+    def branches(self, config: ModelConfig, window: Window | None = None) -> Branches:
+        """Return the condition groups that each item is decoded under, in one window or in all of them.
+
+        A window leaves out the conditions whose span lies outside it, so a long timeline costs no more than its
+        sections in the window.
+        """
+        positive, negative = self.positive, self.negative
+        if window is not None:
+            first, last = (frame / config.frame_rate for frame in (window.first, window.first + window.num_frames))
+            positive = _acting(positive, first, last) or positive[:1]
+            negative = _acting(negative, first, last) or negative[:1]
+        return plan_branches(positive, negative, self.params, self.leads(config), self.schedules)
+
+    def cells(self, config: ModelConfig, window: Window) -> Cells:
+        """Return the time of each cell of a window's sequence."""
+        frames = self.pattern(config, window.num_frames).frames + window.first
+        known = self.prompt_frames
+        total = to_frames(self.params.duration, config.frame_rate)
+        return Cells(((frames - known) / (total - known)).clamp(0.0, 1.0), frames / config.frame_rate)
+
+    def numbers(self, cells: Cells) -> Numbers:
+        """Return guidance and sampling numbers for each cell of a window."""
+        return self.schedules.resolve(self.params, cells.seconds)
 
     def windows(self, config: ModelConfig) -> list[Window]:
         """Return the windows that the piece, or its unknown part, is sampled in."""
         size = {"model_window": config.window, "model_stride": config.extend_stride}
         if self.known is None:
+            cuts = self._cuts(config.frame_rate)
+            if cuts:
+                return plan_cut_windows(cuts, self.params, config.frame_rate, self.prompt_frames, **size)
             return plan_windows(self.params, config.frame_rate, self.prompt_frames, **size)
         frames = torch.nonzero((self.known < 0).any(dim=1).any(dim=0))[:, 0]  # with an unknown code
         return plan_gap_windows(self.params, config.frame_rate, int(frames[0]), int(frames[-1]) + 1, **size)
+
+    def _cuts(self, frame_rate: int) -> list[Cut]:
+        """Return the places at which a description takes over that hears only the last moments before it."""
+        cuts = {
+            to_frames(span.start, frame_rate): max(to_frames(span.carry, frame_rate), 1)
+            for span in (each.span for each in self.positive)
+            if span is not None and span.carry is not None
+        }
+        return [Cut(frame, keep) for frame, keep in sorted(cuts.items()) if frame > self.prompt_frames]
 
     def pattern(self, config: ModelConfig, num_frames: int) -> Pattern:
         """Return the pattern of a window of num_frames."""
@@ -138,15 +174,16 @@ class Request:
             itemsize: bytes per number of the language model.
         """
         windows = self.windows(config)
-        steps = self.pattern(config, windows[0].num_frames).num_steps
+        longest = max(window.num_frames for window in windows)
+        steps = self.pattern(config, longest).num_steps
         known = max(window.prompt_frames for window in windows)
         return memory_required(
             config.lm,
-            self.branches(config),
+            max((self.branches(config, window) for window in windows), key=lambda each: len(each.groups)),
             self.batch_size,
             lead_rows=max((lead.size for lead in self.leads(config)), default=0),
             steps=steps,
-            known_steps=steps * known // windows[0].num_frames,
+            known_steps=steps * known // longest,
             itemsize=itemsize,
         )
 
@@ -172,9 +209,26 @@ class Request:
         self._check_styles(config)
         self._check_codes(config)
         self._check_known(config)
+        self._check_times()
+        params, schedules = self.schedules.folded(self.params)
+        if schedules.lead_strength is not None and not any(not lead.is_null for lead in self.leads(config)):
+            raise ValueError(
+                "a strength of the melody was given without a melody; connect a melody (or a style), or leave the "
+                "strength empty."
+            )
+        self = replace(self, params=params, schedules=schedules)
         if config.chroma is None:
             return self
         return replace(self, melodies=[None if m is None else m.for_config(config.chroma) for m in self.melodies])
+
+    def _check_times(self) -> None:
+        self.schedules.check(self.params)
+        for condition in (*self.positive, *self.negative):
+            if condition.span is not None and condition.span.start >= self.params.duration:
+                raise ValueError(
+                    f"a section begins at {show_time(condition.span.start)}, beyond the piece of "
+                    f"{show_time(self.params.duration)}; make the piece longer, or take the section out."
+                )
 
     def _check_melodies(self, config: ModelConfig) -> None:
         if config.chroma is None and any(melody is not None for melody in self.melodies):
@@ -238,6 +292,11 @@ class Request:
             )
         if not bool((self.known < 0).any()):
             raise ValueError("the known codes leave nothing to sample; allowed is at least one code of -1.")
+
+
+def _acting(conditions: Sequence[TextCondition], first: float, last: float) -> Sequence[TextCondition]:
+    """The conditions that may act between two times in seconds."""
+    return [each for each in conditions if each.span is None or each.span.acts_in(first, last)]
 
 
 def _rows(codes: Tensor | None, items: Sequence[int]) -> Tensor | None:

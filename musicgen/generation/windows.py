@@ -11,7 +11,8 @@ multiplication, and adds frames only; it gives 29 and 225.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from .params import GenerationParams
 
@@ -103,6 +104,52 @@ def plan_windows(
     while windows[-1].first + windows[-1].num_frames < total:
         first = windows[-1].first + stride
         windows.append(Window(first, min(total - first, size), size - stride))
+    return windows
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A place in frames where the music takes another turn: of the music before it, `keep` frames are heard."""
+
+    frame: int
+    keep: int
+
+
+def plan_cut_windows(
+    cuts: Sequence[Cut],
+    params: GenerationParams,
+    frame_rate: int,
+    prompt_frames: int = 0,
+    *,
+    model_window: float = 30.0,
+    model_stride: float = 18.0,
+) -> list[Window]:
+    """Plan the windows of a piece with cuts: each stretch between two cuts is planned like a piece of its own.
+
+    >>> for window in plan_cut_windows([Cut(200, 25)], GenerationParams(duration=6.0), 50):
+    ...     print(window)
+    Window(first=0, num_frames=200, prompt_frames=0)
+    Window(first=175, num_frames=125, prompt_frames=25)
+
+    Args:
+        cuts: in the order of their frames, all behind the prompt and before the end.
+        params: the request's duration, window and extend_stride, in seconds.
+        frame_rate: frames per second.
+        prompt_frames: length of the prompt.
+        model_window: seconds of music that the model was trained on at a time.
+        model_stride: the model's extend_stride in seconds; another window in the request scales it.
+
+    Raises:
+        ValueError: as in :func:`plan_windows`.
+    """
+    size = {"model_window": model_window, "model_stride": model_stride}
+    stops = [cut.frame for cut in cuts] + [to_frames(params.duration, frame_rate)]
+    windows = plan_windows(replace(params, duration=stops[0] / frame_rate), frame_rate, prompt_frames, **size)
+    for cut, stop in zip(cuts, stops[1:], strict=True):
+        first = max(0, cut.frame - cut.keep)
+        stretch = replace(params, duration=(stop - first) / frame_rate)
+        part = plan_windows(stretch, frame_rate, cut.frame - first, **size)
+        windows += [replace(window, first=first + window.first) for window in part]
     return windows
 
 

@@ -35,7 +35,7 @@ def read_midi(data: bytes, name: str = "the MIDI file", bpm: float | None = None
         ValueError: the file is none, is damaged, or has no note besides drums.
     """
     if len(data) > MAX_BYTES:
-        raise ValueError(f"{name} has {len(data)} bytes; allowed are {MAX_BYTES}, so take a smaller MIDI file.")
+        raise ValueError(f"{name} has more than {MAX_BYTES} bytes; allowed are so many, so take a smaller MIDI file.")
     try:
         score = _read(data)
     except _DamagedError as error:

@@ -2,6 +2,7 @@
 
 from .canvas import THEMES
 from .dataset import dataset_plot
+from .score import score_plot
 from .scores import scores_plot
 from .sound import loudness_plot, melody_plot, spectrogram_plot, waveform_plot
 from .tokens import codes_plot, pattern_plot
@@ -13,6 +14,7 @@ __all__ = [
     "loudness_plot",
     "melody_plot",
     "pattern_plot",
+    "score_plot",
     "scores_plot",
     "spectrogram_plot",
     "waveform_plot",

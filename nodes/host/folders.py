@@ -22,6 +22,7 @@ from ...musicgen.checkpoints.discovery import find_models, is_model_folder
 from ...musicgen.hub.download import DownloadProgress, fetch
 from ...musicgen.hub.releases import RELEASES, Release, find_release, named_release
 from ...musicgen.lora.family import may_fit
+from ...musicgen.notation.midi_reader import SUFFIXES as MIDI_SUFFIXES
 from ...musicgen.writing import Numbered
 from .progress import check_interrupt, show
 
@@ -256,28 +257,62 @@ def tokens_fingerprint(name: str) -> str:
 
 def catalogues() -> dict[str, Path]:
     """Every catalogue in the input folder: its name with forward slashes, and its file."""
-    root = Path(folder_paths.get_input_directory())
-    found = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in CATALOGUE_SUFFIXES and path.is_file())
-    return {path.relative_to(root).as_posix(): path for path in found}
+    return _input_files(CATALOGUE_SUFFIXES)
+
+
+def midi_files() -> dict[str, Path]:
+    """Every MIDI file in the input folder: its name with forward slashes, and its file."""
+    return _input_files(MIDI_SUFFIXES)
 
 
 def resolve_catalogue(name: str | None) -> Path:
     """A name from a workflow -> the file in the input folder."""
-    known = catalogues()
-    clean = str(name).replace("\\", "/")
-    if clean not in known:
-        first = ", ".join(list(known)[:_NAMED]) or "none"
-        raise ValueError(
-            f"catalogue is {name!r}, which does not exist; allowed are {first}. Put a JSONL or CSV file with one row "
-            "for each piece into ComfyUI's input folder to add one."
-        )
-    return known[clean]
+    return _resolve_input("catalogue", name, catalogues(), "a JSONL or CSV file with one row for each piece")
+
+
+def resolve_midi(name: str | None) -> Path:
+    """A name from a workflow -> the file in the input folder."""
+    return _resolve_input("file", name, midi_files(), "a MIDI file (.mid)")
 
 
 def catalogue_fingerprint(name: str) -> str:
     """Changes when the catalogue does."""
     path = resolve_catalogue(name)
     return _file_fingerprint(path, [path], [])
+
+
+def midi_fingerprint(name: str) -> str:
+    """Changes when the MIDI file does."""
+    path = resolve_midi(name)
+    return _file_fingerprint(path, [path], [])
+
+
+def _input_files(suffixes: tuple[str, ...]) -> dict[str, Path]:
+    root = Path(folder_paths.get_input_directory())
+    found = (path for path in sorted(root.rglob("*")) if path.suffix.lower() in suffixes and path.is_file())
+    return {path.relative_to(root).as_posix(): path for path in found}
+
+
+def _resolve_input(widget: str, name: str | None, known: dict[str, Path], wanted: str) -> Path:
+    clean = str(name).replace("\\", "/")
+    if clean not in known:
+        first = ", ".join(list(known)[:_NAMED]) or "none"
+        raise ValueError(
+            f"{widget} is {name!r}, which does not exist; allowed are {first}. Put {wanted} into ComfyUI's input "
+            "folder to add one."
+        )
+    return known[clean]
+
+
+def new_midi(prefix: str) -> Numbered:
+    """The numbered name for a saved MIDI file."""
+    return numbered(prefix, MIDI_SUFFIXES[0])
+
+
+def saved_file(path: Path) -> dict[str, str]:
+    """A file of the output folder as ComfyUI's history and its /view know it."""
+    folder = path.parent.relative_to(folder_paths.get_output_directory()).as_posix()
+    return {"filename": path.name, "subfolder": "" if folder == "." else folder, "type": "output"}
 
 
 def new_tokens(prefix: str) -> Numbered:

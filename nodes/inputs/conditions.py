@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from ...musicgen.audio import shown
-from ...musicgen.conditioning.condition import TextCondition
+from ...musicgen.conditioning.condition import Span, TextCondition
 from ...musicgen.conditioning.melody import Melody
 from ...musicgen.generation.params import GenerationParams
 from ...musicgen.generation.request import Request
-from ..sockets import MelodyBatch, ModelHandle, StyleBatch, StyleHandle, Tokens
+from ...musicgen.generation.schedule import Schedules
+from ..sockets import SPAN_KEY, WEIGHT_KEY, MelodyBatch, ModelHandle, StyleBatch, StyleHandle, Tokens
 from .tokens import read_prompt
 
 _CONDITIONING = (
@@ -31,6 +32,7 @@ def read_request(
     melody: MelodyBatch | None,
     style: StyleBatch | None,
     prompt: Tokens | None,
+    guidance: Schedules | None = None,
 ) -> Request:
     """Everything that arrives at the sampler -> one request that fits the model."""
     return Request(
@@ -41,7 +43,14 @@ def read_request(
         melodies=read_melody(melody, model, batch_size),
         styles=read_style(style, model, batch_size),
         prompt=read_prompt(prompt, model, batch_size),
+        schedules=_read_guidance(guidance),
     )
+
+
+def _read_guidance(guidance: Schedules | None) -> Schedules:
+    if guidance is not None and not isinstance(guidance, Schedules):
+        raise ValueError(f"guidance is {shown(guidance)}; allowed is the output of MusicGen Guidance.")
+    return guidance or Schedules()
 
 
 def read_conditioning(
@@ -84,7 +93,18 @@ def _read_entry(entry: Any, model: ModelHandle, batch_size: int) -> TextConditio
         strength=_number(extra, "strength", 1.0),
         start=_number(extra, "start_percent", 0.0),
         end=_number(extra, "end_percent", 1.0),
+        span=_read_span(extra.get(SPAN_KEY)),
+        weight=_number(extra, WEIGHT_KEY, 1.0),
     )
+
+
+def _read_span(fields: Any) -> Span | None:
+    if fields is None:
+        return None
+    numbers = isinstance(fields, Sequence) and all(each is None or isinstance(each, int | float) for each in fields)
+    if not numbers or len(fields) != 5 or None in (fields[0], *fields[2:4]):
+        raise ValueError(f"this conditioning has {shown(fields)} as its times; make it with MusicGen Timeline.")
+    return Span(*fields)
 
 
 def _row_mask(states: Tensor, own: Any) -> Tensor:

@@ -16,6 +16,34 @@ from typing import Any
 
 from playwright.sync_api import ConsoleMessage, Locator, Page, Response, sync_playwright
 
+from .scripts import (
+    ACTIVE,
+    CANVAS,
+    CONVERT,
+    DROP,
+    END,
+    ENTER,
+    FILM,
+    FIT,
+    LISTEN,
+    LOAD,
+    LOADED,
+    NODES,
+    OPENED,
+    PLAYER,
+    PROMPT,
+    READY,
+    RUNNING,
+    SEARCH,
+    SELECT,
+    SET,
+    SHOW,
+    SOCKETS,
+    TOGGLE_APP,
+    WATCH,
+    WIRES,
+)
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = (
     "--no-sandbox",
@@ -39,129 +67,6 @@ NOT_OURS = re.compile(r"/missingModel\w+-[\w-]+\.js")
 PREVIEW_OF_FILM = re.compile(r"^Loading media from\s+'blob:")
 
 PLAYERS = {"audioUI", "video-preview"}  # widgets that show a file, which a page adds when it comes to it
-
-READY = """(type) => window.app?.graph && window.LiteGraph?.registered_node_types[type]
-  && app.graph.nodes.length > 0"""
-LOAD = "async ([graph, name]) => { await app.loadGraphData(graph, true, true, name) }"
-CONVERT = """async ([prompt, name, edits, bends]) => {
-  await app.loadApiJson(prompt, name)
-  for (const edit of edits) {
-    let node = app.graph.getNodeById(edit.id)
-    if (!node) {
-      node = LiteGraph.createNode(edit.type)
-      app.graph.add(node)
-    }
-    for (const [name, value] of Object.entries(edit.widgets ?? {}))
-      node.widgets.find(w => w.name === name).value = value
-    Object.assign(node.properties, edit.properties ?? {})
-    if (edit.title) node.title = edit.title
-    node.pos = edit.pos
-    node.setSize(edit.size)
-  }
-  for (const [from, slot, to, points] of bends) {
-    const link = [...app.graph.links.values()].find(
-      link => link.origin_id == from && link.origin_slot == slot && link.target_id == to)
-    for (const point of points) app.graph.createReroute(point, link)
-  }
-  for (const node of app.graph.nodes) {  // a page remembers values of the workflows before
-    const known = node.constructor.nodeData?.input ?? {}
-    for (const widget of node.widgets ?? []) {
-      const linked = node.inputs?.find(input => input.widget?.name === widget.name && input.link != null)
-      if (linked) widget.value = ({...known.required, ...known.optional})[widget.name]?.[1]?.default ?? ''
-      else if (widget.type === 'button') widget.value = ''
-    }
-  }
-  const graph = JSON.parse(JSON.stringify(app.graph.serialize()))  // undefined would come out as null
-  for (const saved of graph.nodes) {  // newer frontends find values by these names, older ones by their order
-    const widgets = app.graph.getNodeById(saved.id).widgets ?? []
-    const kept = widgets.filter(w => w.serialize !== false && !['audioUI', 'video-preview'].includes(w.name))
-    if (kept.length) saved.widgets_values_named = Object.fromEntries(kept.map(w => [w.name, w.value]))
-  }
-  return JSON.parse(JSON.stringify(graph))
-}"""
-WIRES = """() => [...app.graph.links.values()].map(link => {
-  const from = app.graph.getNodeById(link.origin_id), to = app.graph.getNodeById(link.target_id)
-  const bends = []
-  for (let id = link.parentId; id != null; id = app.graph.reroutes.get(id).parentId)
-    bends.unshift(Array.from(app.graph.reroutes.get(id).pos))
-  return {
-    ends: [app.graph.nodes.indexOf(from), app.graph.nodes.indexOf(to)],
-    points: [Array.from(from.getOutputPos(link.origin_slot)), ...bends, Array.from(to.getInputPos(link.target_slot))],
-  }
-})"""
-PROMPT = "async () => JSON.parse(JSON.stringify((await app.graphToPrompt()).output))"
-NODES = """() => app.graph.nodes.map(node => ({
-  type: node.type,
-  title: node.title,
-  known: node.type in LiteGraph.registered_node_types,
-  marked: !!node.has_errors,
-  pictures: (node.imgs ?? []).map(image => [image.naturalWidth, image.naturalHeight]),
-  box: Array.from(node.getBounding()),
-}))"""
-LOADED = "image => image.complete && image.naturalWidth > 0"
-ACTIVE = "() => app.extensionManager.workflow.activeWorkflow?.path"
-# A second workflow of the same name gets a number behind it.
-OPENED = """([name, before]) => {
-  const open = app.extensionManager.workflow.activeWorkflow
-  return open?.path !== before && open.filename.startsWith(name)
-}"""
-SELECT = "type => app.canvas.selectNode(app.graph.nodes.find(node => node.type === type))"
-SET = "([key, value]) => app.extensionManager.setting.set(key, value)"
-FIT = "() => app.extensionManager.command.execute('Comfy.Canvas.FitView')"
-TOGGLE_APP = "() => app.extensionManager.command.execute('Comfy.ToggleLinear')"
-CANVAS = "() => { const box = app.canvas.canvas.getBoundingClientRect(); return [box.left, box.top] }"
-SHOW = """([x, y]) => {
-  app.canvas.deselectAll()
-  app.canvas.ds.scale = 1
-  app.canvas.ds.offset = [x, y]
-  app.canvas.setDirty(true, true)
-}"""
-END = """(seconds) => new Promise((resolve, reject) => {
-  const say = (event) => reject(new Error(event.detail.exception_message ?? event.type))
-  app.api.addEventListener('execution_success', () => resolve(true), {once: true})
-  app.api.addEventListener('execution_error', say, {once: true})
-  app.api.addEventListener('execution_interrupted', say, {once: true})
-  setTimeout(() => reject(new Error(`no end of the run within ${seconds} s`)), 1000 * seconds)
-})"""
-RUNNING = "(seconds) => {{ const run = {{over: false}}; ({end})(seconds).finally(() => run.over = true); return run }}"
-PLAYER = """() => {
-  const players = [...document.querySelectorAll('audio')]
-  return players.find(player => player.src.includes('type=output') && player.duration > 0)
-}"""
-LISTEN = """async (player) => {
-  const answer = await fetch(player.src)
-  const sound = await new OfflineAudioContext(2, 1, 32000).decodeAudioData(await answer.arrayBuffer())
-  const peak = Math.max(...Array.from({length: sound.numberOfChannels},
-    (_, i) => sound.getChannelData(i).reduce((most, x) => Math.max(most, Math.abs(x)), 0)))
-  await player.play()
-  const started = await new Promise(resolve => {
-    player.addEventListener('timeupdate', () => player.currentTime > 0 && resolve(true))
-    setTimeout(() => resolve(false), 5000)
-  })
-  player.pause()
-  return {shown: player.duration, seconds: sound.duration, channels: sound.numberOfChannels, peak, started}
-}"""
-WATCH = """async () => {
-  const player = [...document.querySelectorAll('video')].find(
-    player => player.currentSrc.includes('type=output') && player.duration > 0)
-  const answer = await fetch(player.currentSrc)
-  const sound = await new OfflineAudioContext(2, 1, 48000).decodeAudioData(await answer.arrayBuffer())
-  const peak = sound.getChannelData(0).reduce((most, x) => Math.max(most, Math.abs(x)), 0)
-  player.muted = true
-  await player.play()
-  const started = await new Promise(resolve => {
-    player.addEventListener('timeupdate', () => player.currentTime > 0 && resolve(true))
-    setTimeout(() => resolve(false), 5000)
-  })
-  player.pause()
-  return {seconds: player.duration, width: player.videoWidth, peak, started}
-}"""
-FILM = """() => [...document.querySelectorAll('video')].some(
-  player => player.currentSrc.includes('type=output') && player.duration > 0)"""
-DROP = """async (player) => {
-  const blob = await (await fetch(player.src)).blob()
-  await app.handleFile(new File([blob], 'dropped.flac', {type: 'audio/flac'}))
-}"""
 
 
 def find_chromium() -> str:
@@ -258,6 +163,27 @@ class Frontend:
         card.click()
         self.page.wait_for_function(OPENED, arg=[name, before])
         card.wait_for(state="hidden")
+
+    def add_from_search(self, name: str) -> None:
+        """Add a node as a user does: the search box, its name, Enter, and a click for its place."""
+        self.page.evaluate(SEARCH)
+        box = self.page.get_by_role("combobox").first
+        box.wait_for()
+        box.fill(name)
+        self.page.get_by_role("option").filter(has_text=name).first.wait_for()
+        self.page.keyboard.press("Enter")
+        self.page.mouse.click(500, 300)
+        self.page.wait_for_function("title => app.graph.nodes.some(node => node.title === title)", arg=name)
+        self.page.wait_for_timeout(500)  # it follows the pointer until the click has come through
+
+    def sockets(self, title: str) -> dict[str, list[str]]:
+        """The labels of a node's inputs and outputs."""
+        return self.page.evaluate(SOCKETS, title)
+
+    def enter(self, title: str) -> None:
+        """Open the graph inside a node, which ``nodes``, ``wires`` and pictures then show, without its two ends."""
+        self.page.evaluate(ENTER, title)
+        self.page.wait_for_timeout(500)
 
     def help(self, node_type: str) -> str:
         """The text of a node's help page, opened by the node's info button."""

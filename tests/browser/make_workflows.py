@@ -1,4 +1,4 @@
-"""Makes workflows/*.json (UI format) out of workflows/api/*.json, in the real frontend.
+"""Makes workflows/*.json (UI format) out of workflows/api/*.json, in the real frontend, and subgraphs/*.json of these.
 
     python -m tests.browser.make_workflows              the files
     python -m tests.browser.make_workflows --pictures   and workflows/*.jpg, docs/graph.png, docs/run.webp
@@ -25,10 +25,10 @@ from typing import Any
 from dev.comfy_server import ComfyServer, prepare_base
 from dev.media import make_media
 
+from .blueprints import BLUEPRINTS, ROOT, fold
 from .frontend import Frontend, open_frontend, read_json
 from .templates import BY_SLUG, DEFAULT_KIND, GAP, KINDS, NOTE_ID, TEMPLATES, Kind, Template
 
-ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / "workflows"
 CORE_TYPES = {"LoadAudio", "RecordAudio", "LoadVideo", "LoadImage", "SaveVideo", "SaveImage", "PreviewImage"}
 """Nodes of the core whose widgets differ between frontends: those that upload, record or play."""
@@ -224,6 +224,8 @@ def main() -> None:
                 frontend.open(graph, template.title)
                 frontend.fit()
                 write_pictures(frontend, template, server)
+    for blueprint in BLUEPRINTS:
+        write_json(blueprint.file, fold(read_json(ui_file(BY_SLUG[blueprint.slug])), blueprint))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ KINDS = {
     "MusicGenDuration": Kind(270, 220),
     "MusicGenCurves": Kind(270, 230),
     "MusicGenMeasure": Kind(270, 400),
+    "MusicGenScore": Kind(310, 560),
+    "MusicGenTempoKey": Kind(270, 170),
     "MusicGenDataset": Kind(310, 560),
     "MusicGenTrainLora": Kind(310, 640),
     "MusicGenSaveLora": Kind(280, 110),
@@ -333,6 +335,17 @@ TEMPLATES = (
         (LOADER, TEXT, SAMPLER, ((4, 0),), ((5, 0),), ((6, 0),)),
         ((2, "text"), (3, "batch_size"), (3, "seed"), (5, "keep"), (1, "model")),
         (6,),
+    ),
+    Template(
+        "score_to_music",
+        "Score Leads the Music",
+        f"**Written music leads.** {FIRST}the tune in *MusicGen Score*: ABC text, chords such as C | G | Am | F, "
+        "notes, or a MIDI file. Then describe its sound in *MusicGen Tempo and Key*, which adds the score's tempo, and "
+        f"press Run. Bright notes in the picture lead the music. {SAVED}",
+        (LOADER, ((6, 250),), ((7, 260),), ((2, 170),), ((3, 110),), ((4, 0), (5, 330))),
+        ((6, "text"), (6, "source"), (7, "text"), (7, "key"), (3, "seed")),
+        (5,),
+        bends={(6, 0, 3): ((1, 480), (3, 480)), (6, 2, 3): ((1, 500), (3, 500))},
     ),
     Template(
         "teach_it_five_songs",

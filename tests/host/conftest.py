@@ -27,6 +27,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.host)
 
 
+def blueprints(server: ComfyServer) -> dict[str, dict]:
+    """The boxes of node packs that hold a graph, as workflows by their names."""
+    read = server._get_json
+    listed = {
+        key: entry["name"] for key, entry in read("/global_subgraphs").items() if entry["source"] == "custom_node"
+    }
+    return {name: json.loads(read(f"/global_subgraphs/{key}")["data"]) for key, name in listed.items()}
+
+
 class Host:
     """The server and the words the tests are written in."""
 

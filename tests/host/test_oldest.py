@@ -17,7 +17,7 @@ from dev.comfy_server import ComfyServer, prepare_base
 from dev.pack import write_archive
 from dev.setup import HOST_SOURCES, PINNED, fetch_host
 from tests.conftest import ROOT
-from tests.host.conftest import Host, complaints
+from tests.host.conftest import Host, blueprints, complaints
 from tests.pyproject import oldest_comfyui, value_of
 
 
@@ -60,6 +60,10 @@ def test_a_workflow_makes_sound(oldest, name):
     samples, rate = oldest.play(oldest.workflow(name))
     assert (rate, samples.shape) == (16000, (1, 16000))
     assert np.isfinite(samples).all() and samples.std() > 1e-4
+
+
+def test_the_archive_brings_the_boxes_that_hold_a_graph(oldest, host):
+    assert blueprints(oldest.server) == blueprints(host.server) != {}
 
 
 def test_every_template_names_nodes_that_the_promised_version_has(oldest):

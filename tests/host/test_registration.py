@@ -7,7 +7,7 @@ import json
 import numpy as np
 
 from tests.conftest import ROOT
-from tests.host.conftest import complaints
+from tests.host.conftest import blueprints, complaints
 
 # The English file of the languages has every node; tests/nodes/test_locales.py compares it with the schemas.
 NODES = tuple(json.loads((ROOT / "locales" / "en" / "nodeDefs.json").read_text(encoding="utf-8")))
@@ -32,6 +32,14 @@ def test_every_node_input_and_output_explains_itself(host):
         assert len(tips) == len(node["output"])
         silent += [f"{name} -> {out}" for out, tip in zip(node["output_name"], tips, strict=True) if not tip]
     assert silent == []
+
+
+def test_the_server_lists_the_boxes_that_hold_a_graph(host):
+    files = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in (ROOT / "subgraphs").glob("*.json")}
+    assert len(files) == 3 and blueprints(host.server) == files
+    known = set(host.server.object_info())
+    for workflow in files.values():
+        assert {node["type"] for node in workflow["definitions"]["subgraphs"][0]["nodes"]} <= known
 
 
 def test_the_server_log_reports_no_trouble_with_the_pack(host):

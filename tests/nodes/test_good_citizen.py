@@ -102,6 +102,19 @@ def inputs_of(run, load, encode, sample, comfy, models_folder, tmp_path, monkeyp
             "loudness": -20.0,
         },
         "MusicGenMelodyChroma": lambda: {"audio": audio},
+        "MusicGenScore": lambda: {"source": "chords", "text": "C | G", "bpm": 0.0, "beats_per_bar": 4},
+        "MusicGenEditMelody": lambda: {
+            "melody": run("MelodyChroma", audio=audio)[0],
+            "transpose": 3,
+            "stretch": 1.5,
+            "repeat": 2,
+        },
+        "MusicGenSaveMidi": lambda: {
+            "melody": run("MelodyChroma", audio=audio)[0],
+            "filename_prefix": "midi/mine",
+            "bpm": 90.0,
+        },
+        "MusicGenTempoKey": lambda: {"text": "jazz", "bpm": 90.0, "key": "C major"},
         "MusicGenEnCodecEncode": lambda: {"codec": load("stereo").codec, "audio": audio},
         "MusicGenStyle": lambda: {
             "model": load("style").model,
@@ -110,6 +123,13 @@ def inputs_of(run, load, encode, sample, comfy, models_folder, tmp_path, monkeyp
             "seed": 1,
             "eval_q": 2,
         },
+        "MusicGenTimeline": lambda: {
+            "text_encoder": load("text").text_encoder,
+            "timeline": "0s jazz\n1s + (drums:1.4)",
+            "morph": 0.0,
+            "carry_over": 0.5,
+        },
+        "MusicGenGuidance": lambda: {"cfg_coef": "0s 3, 1s 6", "temperature": "", "top_k": "", "top_p": "0.9"},
         "MusicGenLoraLoader": lambda: {"model": load("text").model, "lora": lora(), "strength": 0.5},
         "MusicGenDuration": lambda: {
             "source": "connected",

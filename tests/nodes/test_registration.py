@@ -14,9 +14,14 @@ IDS = [
     "MusicGenSampleTokens",
     "MusicGenEnCodecDecode",
     "MusicGenMelodyChroma",
+    "MusicGenScore",
+    "MusicGenEditMelody",
     "MusicGenEnCodecEncode",
     "MusicGenStyle",
+    "MusicGenTimeline",
+    "MusicGenGuidance",
     "MusicGenLoraLoader",
+    "MusicGenTempoKey",
     "MusicGenDuration",
     "MusicGenPick",
     "MusicGenRank",
@@ -24,6 +29,7 @@ IDS = [
     "MusicGenCurves",
     "MusicGenSaveTokens",
     "MusicGenLoadTokens",
+    "MusicGenSaveMidi",
     "MusicGenSaveCheckpoint",
     "MusicGenTextToMusic",
     "MusicGenCatalogue",
@@ -67,6 +73,9 @@ def test_words_that_people_type_find_the_everyday_nodes(node_list, word):
     [
         ("hum", "MusicGenMelodyChroma"),
         ("whistle", "MusicGenMelodyChroma"),
+        ("abc notation", "MusicGenScore"),
+        ("transpose", "MusicGenEditMelody"),
+        ("export midi", "MusicGenSaveMidi"),
         ("loudness", "MusicGenEnCodecDecode"),
         ("extend song", "MusicGenEnCodecEncode"),
         ("sound like", "MusicGenStyle"),
@@ -114,7 +123,7 @@ def test_the_saver_states_that_the_licence_stays(node_list):
 def test_the_samplers_inputs_keep_their_order(node_list):
     ids = [part.id for part in node_list[2].GET_SCHEMA().inputs]
     sockets, optional = ["model", "positive"], ["negative", "melody", "prompt", "style", "cfg_coef_beta"]
-    later = ["codec", "on_cancel", "audioUI"]
+    later = ["codec", "on_cancel", "audioUI", "guidance"]
     widgets = ["duration", "batch_size", "seed", "cfg_coef", "temperature", "top_k", "top_p", "pattern"]
     assert ids == sockets + widgets + optional + later
 

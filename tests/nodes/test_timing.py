@@ -79,7 +79,7 @@ class TestCurves:
         return audio
 
     def test_onsets_are_at_the_beats_and_there_is_one_value_for_each_picture(self, run, beats):
-        onset_mask, loudness_mask, onsets, loudness = run("Curves", audio=beats, fps=20.0, fade=0.0)
+        onset_mask, loudness_mask, onsets, loudness = run("Curves", audio=beats, fps=20.0, fade=0.0)[:4]
         assert onset_mask.shape == loudness_mask.shape == (40, 64, 64) and len(onsets) == len(loudness) == 40
         found = [index for index, value in enumerate(onsets) if value > 0.5]
         assert all(min(abs(index - beat) for beat in (10, 20, 30)) <= 1 for index in found)
@@ -88,7 +88,7 @@ class TestCurves:
         json.dumps([onsets, loudness])
 
     def test_an_onset_fades_and_pictures_after_the_end_get_nothing(self, run, beats):
-        _, _, onsets, loudness = run("Curves", audio=beats, fps=20.0, frames=60, fade=0.2)
+        onsets, loudness = run("Curves", audio=beats, fps=20.0, frames=60, fade=0.2)[2:4]
         assert onsets[12] > 0.3 and len(onsets) == 60
         assert loudness[45:] == [0.0] * 15
 
@@ -98,7 +98,22 @@ class TestCurves:
 
     def test_silence_has_no_curves(self, run):
         audio = {"waveform": torch.zeros(1, 2, 32000), "sample_rate": 32000}
-        assert run("Curves", audio=audio, fps=10.0)[2:] == ([0.0] * 10, [0.0] * 10)
+        onsets, loudness, mask, beats, bpm = run("Curves", audio=audio, fps=10.0)[2:]
+        assert onsets == loudness == beats == [0.0] * 10 and bpm == 0.0 and not mask.any()
+
+    def test_beats_go_on_where_nothing_is_struck(self, run):
+        """Clicks at 120 bpm for 8 s, of which two are left out."""
+        audio = sound(8.0)
+        audio["waveform"] *= 0.01
+        noise = torch.rand(800, generator=torch.Generator().manual_seed(1))
+        for click in (*range(6), *range(8, 16)):
+            audio["waveform"][0, 0, click * 16000 : click * 16000 + 800] = noise
+        mask, beats, bpm = run("Curves", audio=audio, fps=20.0, fade=0.0)[4:]
+        found = [index for index, value in enumerate(beats) if value == 1]
+        assert bpm == pytest.approx(120, rel=0.01) and len(found) in (15, 16)
+        assert all(abs(index - 10 * round(index / 10)) <= 1 for index in found)
+        assert {round(index / 10) for index in found} >= {6, 7}
+        assert torch.equal(mask[:, 3, 3], torch.tensor(beats))
 
     @pytest.mark.parametrize("samples", [1, 100, 5000])
     def test_a_short_sound_gives_at_least_one_value(self, run, samples):

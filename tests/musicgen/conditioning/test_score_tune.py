@@ -117,3 +117,14 @@ def test_notes_that_sound_at_once_become_notes_at_once():
         (1, 62),
         (1, 71),
     ]
+
+
+def test_a_written_melody_leads_the_model_as_the_request_does(checkpoint_copy):
+    from musicgen import GenerationParams, load_model
+
+    model = load_model(checkpoint_copy("hf-melody"))
+    params = GenerationParams(duration=0.4, seed=3)
+    led, other = (WrittenMelody(ScoreTune(read_notes(text))) for text in ("C D", "F# G#"))
+    pieces = model.generate(["jazz", "jazz"], params, melody=[led, other])
+    assert torch.equal(pieces[:1], model.generate(["jazz"], params, melody=led))
+    assert not torch.equal(pieces[0], pieces[1])

@@ -17,8 +17,9 @@ from musicgen.checkpoints.parts.mert import find_mert
 from musicgen.conditioning.condition import TextCondition
 from musicgen.conditioning.style import StyleConditioner, StyleLead, cut_excerpt
 from musicgen.generation.generate import generate
-from musicgen.generation.guidance import guidance, plan_branches
+from musicgen.generation.guidance import Cells, guidance, plan_branches
 from musicgen.generation.request import Request
+from musicgen.generation.schedule import Schedules
 from tests.conftest import GOLDEN
 from tests.tiny import write_mert
 
@@ -158,19 +159,24 @@ def test_double_guidance_acts_only_on_a_description_with_a_style(style_model, to
     assert torch.equal(one, m.generate(["jazz"], request(), style=tokens))
 
 
+def guided(branches, shares, params):
+    numbers = Schedules().resolve(params, shares)
+    return guidance(branches, Cells(shares, shares), numbers, torch.device("cpu"))
+
+
 def test_double_guidance_is_its_formula(style_model):
     """u + gamma (s + beta (c - s) - u), rows in the order c, s, u; with a negative n, that takes the place of u."""
     c, s, u, n = torch.randn(4, 1, 4, 64, generator=torch.Generator().manual_seed(0))
     double, shares = request(cfg_coef=3.0, cfg_coef_beta=5.0), torch.zeros(4, 1)
     branches = plan_branches([text(style_model)], (), double, [LEAD])
-    made = guidance(branches, shares, double, torch.device("cpu"))(torch.stack([c, s, u]), 0)
+    made = guided(branches, shares, double)(torch.stack([c, s, u]), 0)
     torch.testing.assert_close(made, u + 3.0 * (s + 5.0 * (c - s) - u))
     branches = plan_branches([text(style_model)], [text(style_model, "noise")], double, [LEAD])
-    made = guidance(branches, shares, double, torch.device("cpu"))(torch.stack([c, s, n]), 0)
+    made = guided(branches, shares, double)(torch.stack([c, s, n]), 0)
     torch.testing.assert_close(made, n + 3.0 * (s + 5.0 * (c - s) - n))
     alone = request(cfg_coef=1.0, cfg_coef_beta=5.0)
     branches = plan_branches([text(style_model)], (), alone, [LEAD])
-    made = guidance(branches, shares, alone, torch.device("cpu"))(torch.stack([c, s]), 0)
+    made = guided(branches, shares, alone)(torch.stack([c, s]), 0)
     torch.testing.assert_close(made, s + 5.0 * (c - s))
 
 
@@ -180,7 +186,7 @@ def test_where_no_description_acts_the_style_acts_alone(style_model, beta):
     half, params = text(style_model, end=0.5), request(cfg_coef=3.0, cfg_coef_beta=beta)
     branches = plan_branches([half], (), params, [LEAD])
     early_and_late = torch.tensor([[0.2, 0.8]]).expand(4, 2)
-    apply = guidance(branches, early_and_late, params, torch.device("cpu"))
+    apply = guided(branches, early_and_late, params)
     early, late = (apply(torch.stack([c, s, u]), step) for step in (0, 1))
     torch.testing.assert_close(early, u + 3.0 * (s + (beta or 1.0) * (c - s) - u))
     torch.testing.assert_close(late, u + 3.0 * (s - u))
