@@ -2,7 +2,7 @@
 them from.
 
 They serve the proof of fine-tuning (`nano/teach.py`) and the songs that come with the pack. A song is seeded, has a
-melody in one of twelve keys, a bass on the first beat, and drums that mark the bar.
+melody in C, F or G major, a bass on the first beat, and drums that mark the bar.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ BEAT = 20
 LOW, HIGH = 60, 83
 STEEL_DRUMS = 114
 _HOP = SAMPLE_RATE // FRAME_RATE
-_SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10))
+_SCALE = (0, 2, 4, 5, 7, 9, 11)
+_KEYS = (0, 5, 7)
 _CHORDS = (0, 3, 4, 5)
 _GAIN, _LEVEL, _FADE = 0.9, 0.7, 0.06
 # Beats and loudness of each drum, by the beats of a bar; that of three has its weight on the first.
@@ -60,7 +61,7 @@ def make_song(style: Style, seed: int, seconds: float) -> np.ndarray:
     rng = np.random.Generator(np.random.PCG64([seed, style.program, style.beats]))
     length = round(seconds * SAMPLE_RATE)
     out = np.zeros(length + 6 * SAMPLE_RATE, dtype=np.float32)
-    key, scale = int(rng.integers(12)), _SCALES[int(rng.integers(2))]
+    key, scale = int(rng.choice(_KEYS)), _SCALE
     bars = -(-length // (style.beats * BEAT * _HOP))
     riff = [_melody(style.beats, rng) for _ in range(2)]
     chords = [_CHORDS[0], *(int(rng.choice(_CHORDS)) for _ in range(3))]

@@ -33,7 +33,7 @@ TRIGGER = "calypso"
 OTHERS = (0, 11, 56, 73, 81)
 """Instruments of General MIDI that the probe tells the new one from; the bundled models know most of them."""
 SECONDS, COUNT = 8.0, 64
-RECIPE = Recipe(steps=400, learning_rate=4e-3, warmup=25, batch=4, seconds=6.0, rank=16, targets="all linear")
+RECIPE = Recipe(steps=700, learning_rate=3e-3, warmup=25, batch=4, rank=16, targets="all linear")
 _PER_STYLE = 10
 _FIRST = 1000
 """Seeds of the probes' songs, which no training song has."""
@@ -152,7 +152,7 @@ def main() -> None:
     model = load_model(args.model)
     songs = args.work / "songs"
     if not (songs / "captions.jsonl").is_file():
-        write_songs(songs, Style(), 20, 24.0, TRIGGER)
+        write_songs(songs, Style(), 20, 60.0, TRIGGER)
     recipe = Recipe(**{**RECIPE.settings(), "steps": args.steps})
     lora, told = teach(model, songs, recipe, args.work / "lora.checkpoint")
     sys.stdout.write(told + "\n")

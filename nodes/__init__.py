@@ -8,6 +8,8 @@ from .catalogue import MusicGenCatalogue
 from .codec import MusicGenEnCodecDecode, MusicGenEnCodecEncode
 from .conditioning import MusicGenMelodyChroma, MusicGenStyle, MusicGenTextEncode
 from .directing import MusicGenGuidance, MusicGenTimeline
+from .editing import MusicGenEditTokens
+from .filling import MusicGenFill, MusicGenLoop
 from .host import folders
 from .loaders import MusicGenLoader, MusicGenLoraLoader
 from .measuring import MusicGenMeasure
@@ -65,4 +67,7 @@ class MusicGenExtension(ComfyExtension):
             MusicGenDataset,
             MusicGenTrainLora,
             MusicGenSaveLora,
+            MusicGenEditTokens,
+            MusicGenFill,
+            MusicGenLoop,
         ]

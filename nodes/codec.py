@@ -10,6 +10,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..musicgen.audio import resampled_length
+from ..musicgen.codec.cyclic import decode_cyclic
 from ..musicgen.loudness import CEILING_DB, apply_gain, integrated_loudness, loudness_gain, unclipped_gain
 from .host import patchers, previews, progress
 from .host.telling import Node
@@ -77,7 +78,7 @@ class MusicGenEnCodecDecode(Node):
         loudness: float = LOUDNESS,
         **_player: Any,
     ) -> io.NodeOutput:
-        rows = _decode(codec, read_tokens(tokens, codec), tokens["num_samples"])
+        rows = _decode(codec, read_tokens(tokens, codec), tokens["num_samples"], loop=bool(tokens.get("loop")))
         rate = codec.patcher.model.sample_rate
         gains = _gains(rows, rate, level, loudness)
         rows = [apply_gain(row, gain) if gain else row for row, gain in zip(rows, gains, strict=True)]
@@ -90,14 +91,15 @@ class MusicGenEnCodecDecode(Node):
         return io.NodeOutput(audio, ui=previews.player(audio, cls))
 
 
-def _decode(codec: CodecHandle, codes: Tensor, num_samples: int | None) -> list[Tensor]:
+def _decode(codec: CodecHandle, codes: Tensor, num_samples: int | None, *, loop: bool) -> list[Tensor]:
     """The sound [1, C, L] of each item of codes [B, K, T]."""
     module = codec.patcher.model
+    decode = partial(decode_cyclic, module) if loop else module.decode
     memory = module.memory_required(codes.shape[2] * module.config.hop_length)
     report = progress.PartReporter(len(codes))
     with patchers.on_device(codec.patcher, memory_required=memory, whole=True):
         return [
-            module.decode(row, num_samples, on_progress=partial(report, part=index)).cpu()
+            decode(row, num_samples, on_progress=partial(report, part=index)).cpu()
             for index, row in enumerate(codes.split(1))
         ]
 

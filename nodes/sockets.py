@@ -106,13 +106,18 @@ class StyleBatch:
     model: str
 
 
-class Tokens(TypedDict):
+class _MayLoop(TypedDict, total=False):
+    loop: bool
+
+
+class Tokens(_MayLoop):
     """Codes and all that a decoder needs to know about them: on MUSICGEN_TOKENS.
 
     codes: int64 [B, K, T] on the CPU. codec: fingerprint of the codec they belong to. model: name of
     the model they come from. num_samples: exact length of the sound, None for all of its frames.
     pattern and seed: how they were sampled, None where they were encoded from a recording.
     recipe: how they were made, as JSON: model, LoRAs, description, numbers, pattern.
+    loop: whether the end flows into the beginning; num_samples is then within a frame of the codes' length.
     """
 
     codes: Tensor

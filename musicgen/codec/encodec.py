@@ -85,6 +85,12 @@ class EnCodec(nn.Module):
         data = codebook.detach().cpu().to(torch.float16).contiguous().view(torch.uint8).numpy().tobytes()
         return hashlib.sha256(data + repr(self.config).encode()).hexdigest()[:12]
 
+    @torch.no_grad()
+    def neutral_codes(self) -> Tensor:
+        """Return the code of each codebook that adds least to the sound, the entry nearest to zero: int64 `[K]`."""
+        norms = [layer._codebook.embed.norm(dim=1) for layer in self.model.quantizer.vq.layers]
+        return torch.stack([norm.argmin() for norm in norms]).cpu().repeat_interleave(self.audio_channels)
+
     def memory_required(self, num_samples: int) -> int:
         """Estimate the most bytes that encoding or decoding one item of num_samples takes besides the weights.
 

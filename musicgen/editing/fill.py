@@ -84,15 +84,14 @@ def fill(
     count, total, done = section.candidates, fill_steps(config, request, candidates, rounds), 0
     best, nats, start = request.known, None, None
     for number, tail in enumerate(section.tails):
-        gap = section.request(request, best, tail)
-        gap = replace(gap, batch_size=count, seeds=seeds_of(request.item_seeds[0], number, count))
+        gap = section.request(request, best, tail).repeated(seeds_of(request.item_seeds[0], number, count))
         report = None if on_step is None else shifted(on_step, done, total)
         made = generate(lm, config, gap, on_step=report, device=device, use_cuda_graphs=use_cuda_graphs)
         done += gap.steps(config)
         pieces = made if number == 0 else torch.cat([best, made])
         if not section.has_followers:
             return Filled(pieces, None, None)
-        found = following_nats(lm, config, gap, pieces, section.stop, _ahead(config), device=device)
+        found = following_nats(lm, config, request, pieces, section.stop, _ahead(config), device=device)
         start = float(found[0]) if start is None else start
         chosen = int(found.argmin())
         if listen is not None and number == len(section.tails) - 1 and len(pieces) > 1:

@@ -7,6 +7,7 @@ that the beginning follows, as a section is filled.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -29,14 +30,21 @@ class LoopLength:
     """The length of a loop: exact in seconds, rounded to whole frames and to whole samples.
 
     >>> LoopLength.of(4, Meter(120.0), frame_rate=50, sample_rate=32000)
-    LoopLength(seconds=Fraction(8, 1), frames=400, samples=256000)
+    LoopLength(seconds=Fraction(8, 1), frames=400, samples=256000, cents=0.0)
     >>> LoopLength.of(4, Meter(90.0), frame_rate=50, sample_rate=32000).samples
     341333
+
+    Attributes:
+        seconds: exact.
+        frames: the nearest whole number, of the codes.
+        samples: the nearest whole number, of the sound.
+        cents: how far the pitch moves, in hundredths of a semitone, where the frames are played in that many samples.
     """
 
     seconds: Fraction
     frames: int
     samples: int
+    cents: float
 
     @classmethod
     def of(cls, bars: float, meter: Meter, *, frame_rate: int, sample_rate: int) -> LoopLength:
@@ -51,7 +59,9 @@ class LoopLength:
                 f"{bars:g} bars of {meter.beats_per_bar} at {meter.bpm:g} bpm are {float(seconds):.3g} seconds; "
                 "allowed is a loop of at least 1 second, so raise the bars or lower the bpm."
             )
-        return cls(seconds, round(seconds * frame_rate), round(seconds * sample_rate))
+        frames, samples = round(seconds * frame_rate), round(seconds * sample_rate)
+        cents = 1200 * math.log2(frames * sample_rate / (frame_rate * samples))
+        return cls(seconds, frames, samples, cents)
 
 
 def loop(
@@ -108,7 +118,7 @@ def loop(
         # A melody keeps its time; any other loop begins with music that has begun before.
         lead = 0 if any(melody is not None for melody in request.melodies) else bar
         seeds = seeds_of(request.item_seeds[0], 0, candidates)
-        first = _lasting(replace(request, batch_size=candidates, seeds=seeds), config, lead + frames)
+        first = _lasting(request.repeated(seeds), config, lead + frames)
         earlier = first.steps(config)
         report = None if on_step is None else shifted(on_step, 0, earlier + later)
         pieces = generate(lm, config, first, on_step=report, **how)[:, :, lead:]

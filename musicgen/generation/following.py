@@ -40,7 +40,7 @@ def following_nats(
     Args:
         lm: the language model.
         config: the model's numbers.
-        request: its conditions and pattern are used, and the last window of its gap.
+        request: one item; its conditions and pattern are used, and the last window of its gap.
         codes: int64 `[B, K, T]`, whole pieces without an unknown code.
         first: the first frame to predict.
         frames: how many of them, as far as the window reaches.
@@ -52,7 +52,7 @@ def following_nats(
     device = torch.device(device)
     params = replace(request.params, cfg_coef=1.0)
     numbers = replace(request.schedules, cfg_coef=None)
-    request = replace(request, batch_size=len(codes), seeds=(), params=params, schedules=numbers).checked(config)
+    request = replace(request, params=params, schedules=numbers).repeated(range(len(codes))).checked(config)
     window = request.windows(config)[-1]
     stop = min(first + frames, window.first + window.num_frames)
     if stop <= first:

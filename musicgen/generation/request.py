@@ -81,6 +81,13 @@ class Request:
             known=_rows(self.known, items),
         )
 
+    def repeated(self, seeds: Sequence[int]) -> Request:
+        """Return a request of one item as a batch: the same item, once with each seed."""
+        count = len(seeds)
+        return replace(
+            self, batch_size=count, seeds=seeds, melodies=[*self.melodies] * count, styles=[*self.styles] * count
+        )
+
     def leads(self, config: ModelConfig) -> list[Lead]:
         """Return one lead per item for a model that prepends its conditions, else none."""
         if config.chroma is not None:

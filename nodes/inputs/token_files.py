@@ -28,7 +28,7 @@ _KINDS: dict[str, tuple[type, ...]] = {
 
 def save_tokens(tokens: Tokens, target: Numbered, extra: Mapping[str, str]) -> Path:
     """Write tokens and everything that is known about them."""
-    about = {name: tokens.get(name) for name in _KINDS}
+    about = {name: tokens.get(name) for name in _KINDS} | ({"loop": True} if tokens.get("loop") else {})
     return write_codes(target, tokens["codes"], about, extra)
 
 
@@ -44,6 +44,8 @@ def loaded_tokens(path: Path, codec: CodecHandle | None) -> tuple[Tokens, str]:
             f"{path.name} holds the code {int(codes.max())}; its codebooks have 0 to {fields['card'] - 1}. Save it "
             "again."
         )
+    if about.get("loop") is True:
+        fields["loop"] = True
     tokens = cast(Tokens, {"codes": codes, **fields})
     if codec is not None:
         read_tokens(tokens, codec)

@@ -96,3 +96,49 @@ def sampling_inputs(*, follows: str = "its conditions", extra: bool = False) -> 
             **shown,
         ),
     ]
+
+
+def meter_inputs() -> list[io.Input]:
+    """Tempo and metre."""
+    return [
+        io.Float.Input(
+            "bpm",
+            display_name="beats per minute (bpm)",
+            default=120.0,
+            min=20.0,
+            max=400.0,
+            step=0.1,
+            tooltip="Tempo of bars and beats. Write the same tempo into the description.",
+        ),
+        io.Int.Input(
+            "beats_per_bar",
+            display_name="beats per bar",
+            default=4,
+            min=1,
+            max=32,
+            tooltip="Beats in one bar: 4 for 4/4, 3 for a waltz.",
+        ),
+    ]
+
+
+def choice_inputs() -> list[io.Input]:
+    """How many candidates a seam is chosen from, and how often its end is sampled anew."""
+    return [
+        io.Int.Input(
+            "candidates",
+            default=8,
+            min=1,
+            max=64,
+            tooltip="Number of candidates, sampled side by side. The one stays after which the music that follows is "
+            "likeliest. 1 chooses nothing.",
+        ),
+        io.Int.Input(
+            "rounds",
+            default=3,
+            min=0,
+            max=8,
+            advanced=True,
+            tooltip="How often the end of the best candidate is sampled anew, shorter each time. More rounds take more "
+            "time.",
+        ),
+    ]

@@ -37,6 +37,9 @@ IDS = [
     "MusicGenDataset",
     "MusicGenTrainLora",
     "MusicGenSaveLora",
+    "MusicGenEditTokens",
+    "MusicGenFill",
+    "MusicGenLoop",
 ]
 
 
