@@ -36,6 +36,8 @@ KINDS = {
     "MusicGenMeasure": Kind(270, 400),
     "MusicGenScore": Kind(310, 560),
     "MusicGenTempoKey": Kind(270, 170),
+    "MusicGenTimeline": Kind(420, 300),
+    "MusicGenGuidance": Kind(290, 260),
     "MusicGenDataset": Kind(310, 560),
     "MusicGenTrainLora": Kind(310, 640),
     "MusicGenSaveLora": Kind(280, 110),
@@ -346,6 +348,33 @@ TEMPLATES = (
         ((6, "text"), (6, "source"), (7, "text"), (7, "key"), (3, "seed")),
         (5,),
         bends={(6, 0, 3): ((1, 480), (3, 480)), (6, 2, 3): ((1, 500), (3, 500))},
+    ),
+    Template(
+        "timeline",
+        "Timeline",
+        f"**One line for each section.** {FIRST}the lines of *MusicGen Timeline*. *+* adds a phrase, *-* takes one "
+        f"out, and *~1 bar* lets the music change for a bar. {SAVED}",
+        (LOADER, ((2, 190),), SAMPLER, ((4, 0),), ((5, 0), (6, 280))),
+        ((2, "timeline"), (2, "bpm"), (3, "duration"), (3, "seed"), (1, "model")),
+        (5,),
+    ),
+    Template(
+        "guidance_shaped",
+        "Guidance, Shaped",
+        f"**Numbers that change during the piece.** {FIRST}the fields of *MusicGen Guidance*. Here the melody leads "
+        "for five seconds, then fades out, while guidance grows. *(rock drums:1.4)* in the description weighs these "
+        "words. "
+        f"{SAVED}",
+        (
+            ((1, 0), (6, 220), (NOTE_ID, 460)),
+            ((2, 190), (7, 460), (8, 640)),
+            SAMPLER,
+            ((4, 0),),
+            ((5, 0), (9, 280)),
+        ),
+        ((6, "audio"), (2, "text"), (8, "cfg_coef"), (8, "lead_strength"), (3, "seed")),
+        (5,),
+        card="piano roll",
     ),
     Template(
         "teach_it_five_songs",

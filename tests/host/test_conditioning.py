@@ -42,3 +42,24 @@ def test_an_average_wholly_of_one_side_sounds_like_that_side(host):
 def test_a_negative_of_nothing_changes_nothing_and_another_one_does(host):
     assert np.array_equal(play(host, "ConditioningZeroOut", target="negative"), play(host))
     assert not np.array_equal(play(host, "ConditioningConcat", target="negative"), play(host))
+
+
+def directed(host, timeline, **numbers):
+    """One second of sound under a fixed seed, with a timeline in place of the text, and numbers that change."""
+    prompt = host.workflow("text_to_music", seed=21)
+    settings = {"morph": 0.0, "carry_over": 0.5, "bpm": 120.0, "beats_per_bar": 4}
+    prompt["2"] = {
+        "class_type": "MusicGenTimeline",
+        "inputs": {"text_encoder": ["1", 1], "timeline": timeline, **settings},
+    }
+    fields = dict.fromkeys(("cfg_coef", "temperature", "top_k", "top_p", "lead_strength", "cfg_coef_beta"), "")
+    prompt["20"] = {"class_type": "MusicGenGuidance", "inputs": {**fields, "bpm": 120.0, "beats_per_bar": 4, **numbers}}
+    prompt["3"]["inputs"]["guidance"] = ["20", 0]
+    return host.play(prompt)[0]
+
+
+def test_a_timeline_of_one_line_and_guidance_left_empty_sound_like_the_text_alone(host):
+    plain = play(host)
+    assert np.array_equal(directed(host, "0s soft piano"), plain)
+    assert not np.array_equal(directed(host, "0s soft piano\nbeat 2: loud drums"), plain)
+    assert not np.array_equal(directed(host, "0s soft piano", cfg_coef="0.5s 9"), plain)
