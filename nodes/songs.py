@@ -28,7 +28,7 @@ class MusicGenDataset(Node):
             category=CATEGORY,
             description="Prepares a folder of songs for training: cuts them into pieces, leaves out silence, finds "
             "their captions, encodes each piece once, and holds some songs out to notice over-fitting.",
-            search_aliases=["train", "songs", "training data", "own music", "prepare dataset", "finetune"],
+            search_aliases=["train", "songs", "training data", "own music", "prepare dataset"],
             inputs=[
                 ModelSocket.Input("model", tooltip="The model to train, from MusicGen Loader."),
                 io.Combo.Input(

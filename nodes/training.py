@@ -30,7 +30,7 @@ class MusicGenTrainLora(Node):
             category=CATEGORY,
             description="Trains a LoRA, a small change of a MusicGen model, on songs of MusicGen Dataset. The licence "
             "of the base model binds the LoRA: Meta's weights are CC-BY-NC 4.0, no commercial use.",
-            search_aliases=["train lora", "finetune", "fine-tune", "training", "teach", "own style", "dreambooth"],
+            search_aliases=["train lora", "training", "teach", "own style", "dreambooth"],
             inputs=[
                 ModelSocket.Input("model", tooltip="The model to train, the same as at MusicGen Dataset."),
                 SongsSocket.Input("dataset", tooltip="The songs, from MusicGen Dataset."),
@@ -178,7 +178,7 @@ class MusicGenSaveLora(Node):
             category=CATEGORY,
             description="Saves a LoRA as a folder that MusicGen LoRA Loader, PEFT and transformers read, with its "
             "caption, base model, licence and recipe.",
-            search_aliases=["export lora", "save adapter", "peft"],
+            search_aliases=["export lora", "save adapter"],
             inputs=[
                 LoraSocket.Input("lora", display_name="LoRA", tooltip="The LoRA, from MusicGen Train LoRA."),
                 io.String.Input(
