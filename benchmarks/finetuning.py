@@ -21,6 +21,7 @@ import torch
 from measuring import ROOT
 
 from models import NAMES, SIZES, random_lm, released_config, text_condition
+from musicgen.conditioning.condition import TextCondition
 from musicgen.finetuning.adapters import ALL_LINEAR, TARGETS, AdaptedLM, trainable_copy
 from musicgen.finetuning.memory import estimate
 from musicgen.finetuning.objective import Batch, codebook_losses
@@ -36,7 +37,11 @@ def make_batch(config: Any, batch: int, frames: int) -> Batch:
     generator = torch.Generator().manual_seed(1)
     codes = torch.randint(config.card, (batch, config.num_codebooks, frames), generator=generator)
     text, none = text_condition(TOKENS, config.lm.text_dim), torch.zeros(batch, dtype=torch.bool)
-    return Batch(codes, text, (), none, none)
+    return Batch(codes, _repeated(text, batch), (), none, none)
+
+
+def _repeated(text: TextCondition, batch: int) -> TextCondition:
+    return TextCondition(text.states.expand(batch, -1, -1), text.mask.expand(batch, -1))
 
 
 def our_step(size: str, batch: Batch) -> Callable[[], float]:
@@ -81,7 +86,7 @@ def peft_step(size: str, batch: Batch) -> Callable[[], float]:
     )
     optimizer = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-3)
     project = torch.nn.Linear(lm.text_dim, lm.dim).requires_grad_(False)
-    states = project(batch.text.states).expand(len(batch.codes), -1, -1)
+    states = project(batch.text.states)
     pattern = trained_pattern(batch.codes.shape[2], config.delays)
     sequence = pattern.build_sequence(batch.codes, lm.card)
     labels = sequence[:, :, 1:].transpose(1, 2)
