@@ -18,7 +18,7 @@ from ..musicgen.generation.schedule import Schedules
 from ..musicgen.generation.windows import frames_seconds
 from ..musicgen.images import codes_image
 from ..musicgen.lm.cpu_compiler import is_decided, why_not_compiled
-from .host import patchers, previews, progress
+from .host import kept, patchers, previews, progress
 from .host.telling import Node
 from .inputs.conditions import read_request
 from .inputs.parts import check_codec
@@ -162,6 +162,11 @@ class MusicGenSampleTokens(Node):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **_inputs: Any) -> int:
+        """After a Cancel that kept a part, the same graph samples anew."""
+        return kept.fingerprint(cls.hidden.unique_id)
+
+    @classmethod
     def execute(
         cls,
         model: ModelHandle,
@@ -238,6 +243,7 @@ def _sample(
             codes = complete_part(report.last.codes()) if keep and report.last is not None else None
             if codes is None or codes.shape[2] <= request.prompt_frames:
                 raise
+    kept.note_kept(node_id)
     made, wanted = codes.shape[2] / config.frame_rate, request.params.duration
     fewer = f" of {len(codes)} from {request.batch_size} pieces" if len(codes) < request.batch_size else ""
     progress.say(node_id, f"Cancel ended the sampling; the run goes on with the first {made:g} of {wanted:g} s{fewer}.")
