@@ -396,7 +396,6 @@ TEMPLATES = (
         ),
         ((2, "songs"), (2, "trigger"), (3, "steps"), (4, "text"), (5, "seed")),
         (9, 10),
-        fits=False,
     ),
 )
 BY_SLUG = {template.slug: template for template in TEMPLATES}
