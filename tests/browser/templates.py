@@ -43,6 +43,7 @@ KINDS = {
     "MusicGenSaveLora": Kind(280, 110),
     "LossGraphNode": Kind(310, 360),
     "PreviewAny": Kind(300, 240),
+    "MusicGenLongForm": Kind(290, 340),
     "MusicGenRank": Kind(310, 560),
     "MusicGenCatalogue": Kind(280, 240),
     "LoadAudio": Kind(280, 136),
@@ -138,9 +139,9 @@ TEMPLATES = (
     Template(
         "long_piece",
         "Long Piece",
-        f"{FIRST}*duration*, up to an hour. Beyond its window the model goes on from the end of the last part. The "
-        f"sampler plays the piece while it grows, and *on Cancel* can keep it. {SAVED}",
-        (LOADER, ((2, 320),), SAMPLER, ((4, 0),), ((5, 0), (6, 280))),
+        f"{FIRST}*duration*, up to an hour. Beyond its window the model goes on from the end of the last part; "
+        f"*MusicGen Long Form* draws parts again that drift away from the first, and fades the end. {SAVED}",
+        (LOADER, ((2, 320), (7, 540)), SAMPLER, ((4, 0),), ((5, 0), (6, 280))),
         BASIC,
         (5,),
     ),
@@ -381,21 +382,6 @@ TEMPLATES = (
         ((6, "audio"), (2, "text"), (8, "cfg_coef"), (8, "lead_strength"), (3, "seed")),
         (5,),
         card="piano roll",
-    ),
-    Template(
-        "teach_it_five_songs",
-        "Teach It Five Songs",
-        f"**A LoRA from five songs, in two minutes.** {FIRST}*songs* of *MusicGen Dataset*, a folder of your own in "
-        "the input folder, and its *trigger word*. *MusicGen Train LoRA* plays sounds without and with the LoRA "
-        "meanwhile. Below, one seed makes a piece without it and one with it.",
-        (
-            ((1, 0), (2, 230), (NOTE_ID, 900)),
-            ((3, 110), (4, 900)),
-            ((5, 0), (6, 560), (11, 1120)),
-            ((7, 0), (9, 240), (8, 560), (10, 800), (12, 1120)),
-        ),
-        ((2, "songs"), (2, "trigger"), (3, "steps"), (4, "text"), (5, "seed")),
-        (9, 10),
     ),
 )
 BY_SLUG = {template.slug: template for template in TEMPLATES}
