@@ -27,6 +27,7 @@ from musicgen.training.resume import ProgressLog, load_checkpoint, save_checkpoi
 
 from .batches import Batch, Batches
 from .corpus.captions import CaptionOdds, describe
+from .corpus.score_marks import MARKS, RHYTHM
 from .lm_recipe import LMRecipe
 from .networks import TextAndCodes, TextShape
 from .tokens import TokenStore
@@ -76,6 +77,7 @@ class LMTraining:
             ):
                 groups.append({"params": part, "weight_decay": decay, "peak": rate})
         self.optimizer = torch.optim.AdamW(groups, recipe.learning_rate, (0.9, 0.97))
+        self.of_rhythm = torch.tensor([mark in RHYTHM for mark in MARKS], device=device)
         self.step_number = 0
 
     def settings(self) -> dict[str, Any]:
@@ -113,7 +115,8 @@ class LMTraining:
             wrong = (torch.rand(read.shape, generator=disturb) < recipe.corrupted).to(self.device)
             others = torch.randint(self.config.card, read.shape, generator=disturb).to(self.device)
             read = torch.where(wrong & (read < self.config.card), others, read)
-            read = torch.where(batch.blind.to(self.device)[:, None, None], self.config.special_token_id, read)
+            hidden = batch.blind[:, None] | hidden_spans(len(read), read.shape[2], recipe.hidden, disturb)
+            read = torch.where(hidden.to(self.device)[:, None], self.config.special_token_id, read)
             for frames, weight in recipe.openings:
                 weights[:, : frames * weights.shape[1] // codes.shape[2]] *= weight
         chroma = None if batch.chroma is None else batch.chroma.to(self.device)
@@ -121,7 +124,10 @@ class LMTraining:
         # A mark is foreseen in the column of its frame's first code.
         first = pattern.mask[0, 1:].to(self.device)
         foreseen = F.binary_cross_entropy_with_logits(
-            marks[:, first], batch.marks.to(self.device), pos_weight=torch.tensor(_RARE, device=self.device)
+            marks[:, first],
+            batch.marks.to(self.device),
+            weight=torch.where(self.of_rhythm, recipe.rhythm, 1.0),
+            pos_weight=torch.tensor(_RARE, device=self.device),
         )
         told = F.binary_cross_entropy_with_logits(labels, batch.labels.to(self.device))
         beside = recipe.marks * foreseen + recipe.labels * told
@@ -165,6 +171,18 @@ class LMTraining:
         for name, weight in self.model.named_parameters():
             self.average[name].lerp_(weight.detach(), 1 - keep)
         return losses.detach()
+
+
+def hidden_spans(batch: int, columns: int, share: float, generator: torch.Generator) -> Tensor:
+    """Columns bool `[B, S]` that a share of the clips may not read: spans of 10 to 60, over .2 to .8 of the clip."""
+    hidden = torch.zeros(batch, columns, dtype=torch.bool)
+    for row in range(batch):
+        chosen, wanted = torch.rand(2, generator=generator).tolist()
+        while chosen < share and hidden[row].float().mean() < 0.2 + 0.6 * wanted:
+            start, length = torch.rand(2, generator=generator).tolist()
+            first = int(start * columns)
+            hidden[row, first : first + 10 + int(50 * length)] = True
+    return hidden
 
 
 @torch.no_grad()

@@ -12,6 +12,10 @@ from musicgen.training.resume import as_stored
 class LMRecipe:
     """How a language model is trained: all that the result depends on, but the data and the networks."""
 
+    steady: bool = False
+    """Learn the steady songs of the corpus, not those with variation."""
+    tempi: tuple[int, ...] = ()
+    """Learn only songs whose beats have these numbers of frames; by default all."""
     steps: int = 10000
     stop: int | None = None
     """Train only so many of the steps; the schedules are those of all."""
@@ -47,12 +51,17 @@ class LMRecipe:
     blind: float = 0.25
     """Share of the clips whose codes the model does not get to read: it has only the conditions to go by. Once a clip
     has begun, its instruments can be heard in it, and words that only its first frames need are not learnt."""
+    hidden: float = 0.0
+    """Share of the other clips that the model gets to read only in part: it has to keep the beat by the words alone
+    beside codes too, and not only in clips of which it reads nothing."""
     openings: tuple[tuple[int, float], ...] = ((100, 2.0), (4, 5.0))
     """So many frames at the start of a clip count so much more; later ones repeat the earlier."""
     labels: float = 1.0
     """Weight of telling a song's labels from its caption, by the text encoder alone."""
     marks: float = 2.0
     """Weight of foreseeing the score, beside the codes."""
+    rhythm: float = 1.0
+    """How much more the marks of beats and drums count than those of pitches and instruments."""
     induction: bool = True
     """Begin with heads that look for the last repeat."""
     ema: float = 0.999

@@ -9,6 +9,7 @@ from musicgen.config import CodecConfig, LMConfig
 from musicgen.training.codec import CodecRecipe
 from musicgen.training.decoder import DecoderRecipe
 
+from .corpus.genres import TEMPI
 from .lm_recipe import LMRecipe
 from .networks import TextShape
 
@@ -43,6 +44,7 @@ class Plan:
     window: float
     """Length of music that the models are said to know."""
     songs: int
+    steady_songs: int
     held_out: int
     judged_songs: int
     judge_every: int
@@ -81,6 +83,10 @@ _TEXT = TextShape()
 _PHASES = ((0.5, 300, 6), (0.8, 400, 5), (1.0, 500, 4))
 """Clips in which most loops come back: with clips of 150 frames the heads that copy had nothing to copy, and the later
 frames of long clips were no easier than the first."""
+_STEADY_WEIGHTS = (1.8, 1.1, 0.6, 0.5)
+_STEADY_OPENINGS = ((150, 2.0), (25, 1.5), (4, 3.0))
+FEW_TEMPI = (46, 40, 34, 30, 26, 22, 18)
+"""Frames of a beat in seven tempi that are a seventh apart: 65 75 88 100 115 136 167 beats per minute."""
 _ALL_PATTERNS = (
     ("delay", 0.5),
     ("parallel", 0.1),
@@ -94,6 +100,7 @@ NANO = Plan(
     seconds=16.0,
     window=10.0,
     songs=3000,
+    steady_songs=4000,
     held_out=250,
     judged_songs=16,
     judge_every=500,
@@ -141,6 +148,48 @@ NANO = Plan(
                 first_weights=(1.5, 1.1, 0.75, 0.65),
                 seed=5,
             ),
+            # Steady songs: a loop comes back code for code.
+            LMRecipe(
+                steady=True,
+                steps=8000,
+                stop=3502,
+                phases=((0.45, 300, 6), (0.75, 400, 5), (1.0, 500, 4)),
+                text_first=(0, 0),
+                learning_rate=2e-3,
+                first_weights=_STEADY_WEIGHTS,
+                blind=0.3,
+                openings=_STEADY_OPENINGS,
+                seed=6,
+            ),
+            # The beat counts twenty times, and is told by the words' tempo alone where nothing is read ...
+            LMRecipe(
+                steady=True,
+                steps=6000,
+                phases=((0.5, 200, 9), (0.75, 300, 6), (1.0, 500, 4)),
+                text_first=(0, 0),
+                learning_rate=2e-3,
+                first_weights=_STEADY_WEIGHTS,
+                blind=0.35,
+                openings=_STEADY_OPENINGS,
+                rhythm=20.0,
+                seed=7,
+            ),
+            # ... and where only parts are read.
+            LMRecipe(
+                steady=True,
+                tempi=FEW_TEMPI,
+                steps=5000,
+                phases=((0.35, 300, 6), (0.7, 400, 5), (1.0, 500, 4)),
+                text_first=(0, 0),
+                learning_rate=2e-3,
+                decay=0.5,
+                first_weights=_STEADY_WEIGHTS,
+                blind=0.2,
+                hidden=0.6,
+                openings=_STEADY_OPENINGS,
+                rhythm=20.0,
+                seed=8,
+            ),
         ),
         "melody": (
             LMRecipe(
@@ -162,6 +211,7 @@ MINIATURE = Plan(
     seconds=4.0,
     window=10.0,
     songs=8,
+    steady_songs=6,
     held_out=4,
     judged_songs=2,
     judge_every=30,
@@ -172,5 +222,11 @@ MINIATURE = Plan(
     codec_begins=None,
     text=_TINY_TEXT,
     lms={name: _lm(32, 2, 4, _TINY_TEXT, card=64, melody=name == "melody") for name in ("text", "melody")},
-    lm_recipes={"text": (_TINY_LM,), "melody": (_TINY_LM, replace(_TINY_LM, steps=20, text_first=(0, 0), seed=2))},
+    lm_recipes={
+        "text": (
+            _TINY_LM,
+            replace(_TINY_LM, steps=20, text_first=(0, 0), steady=True, tempi=tuple(TEMPI), rhythm=20.0, hidden=0.6),
+        ),
+        "melody": (_TINY_LM, replace(_TINY_LM, steps=20, text_first=(0, 0), seed=2)),
+    },
 )

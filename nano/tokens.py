@@ -51,6 +51,14 @@ class TokenStore:
         part.codes, part.rolls = self.codes[:, :, :frames], self.rolls[:, :frames]
         return part
 
+    def of_tempi(self, beat_frames: tuple[int, ...]) -> TokenStore:
+        """Only the songs whose beats have these numbers of frames; all songs for no numbers."""
+        rows = [row for row, plan in enumerate(self.plans) if not beat_frames or plan.beat_frames in beat_frames]
+        part = copy(self)
+        part.codes, part.chroma, part.rolls = self.codes[rows], self.chroma[rows], self.rolls[rows]
+        part.plans = [self.plans[row] for row in rows]
+        return part
+
     def __len__(self) -> int:
         return len(self.codes)
 

@@ -46,6 +46,7 @@ class Workshop:
     def songs(self, split: str) -> SongStore:
         """Rendered songs of a part of the corpus; made where they are missing."""
         counts = {"train": self.plan.songs, "valid": self.plan.held_out}
+        counts |= {"steady-train": self.plan.steady_songs, "steady-valid": self.plan.held_out}
         return render_songs(self.folder / split, split, counts[split], self.plan.seconds, self.workers)
 
     def codec(self) -> CodecTraining:
@@ -80,13 +81,14 @@ class Workshop:
     def lm(self, kind: str) -> LMTraining:
         """A language model, trained to the end."""
         words = Vocabulary(vocabulary())
-        store = self.tokens("train")
         # A melody model begins with all that the text model knows of music; only its conditions are new.
         begin = self.lm("text").average if kind == "melody" else None
         for course, recipe in enumerate(self.plan.lm_recipes[kind][: self.courses], start=1):
+            part = "steady-" if recipe.steady else ""
+            store, held_out = (self.tokens(part + split).of_tempi(recipe.tempi) for split in ("train", "valid"))
             training = LMTraining(self.plan.lms[kind], self.plan.text, recipe, store, words, self.device, begin)
             checkpoint = self.folder / (f"lm-{kind}.pt" if course == 1 else f"lm-{kind}-{course}.pt")
-            train_lm(training, checkpoint, self.tokens("valid"), judge_every=self.plan.judge_every, report=_say)
+            train_lm(training, checkpoint, held_out, judge_every=self.plan.judge_every, report=_say)
             begin = training.average
         return training
 
@@ -152,7 +154,7 @@ def main(arguments: list[str] | None = None) -> None:
         elif stage in ("codec", "decoder"):
             getattr(shop, stage)()
         else:
-            for split in ("train", "valid"):
+            for split in ("train", "valid", "steady-train", "steady-valid"):
                 getattr(shop, stage)(split)
 
 

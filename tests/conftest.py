@@ -32,6 +32,21 @@ if os.environ.get("MUSICGEN_WITHOUT_COMPILER"):
     sys.modules["llvmlite"] = None  # type: ignore[assignment]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--device", choices=("cpu", "cuda"), default="cpu", help="where the golden tests compute")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the tests that need a card where there is none, and refuse an option that would need one."""
+    if torch.cuda.is_available():
+        return
+    if config.getoption("--device") == "cuda":
+        raise pytest.UsageError("--device is cuda and torch finds no CUDA device; allowed here is cpu.")
+    for item in items:
+        if item.get_closest_marker("cuda"):
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and torch finds none"))
+
+
 @cache
 def golden_tensors(name: str) -> dict[str, torch.Tensor]:
     return load_file(GOLDEN / f"{name}.safetensors")

@@ -74,7 +74,7 @@ def drum_part(plan: SongPlan, bars: int, rng: np.random.Generator) -> list[Event
     """The same bar of drums throughout; in most songs every fourth ends in a fill."""
     variants = DRUM_PATTERNS[str(plan.drum_pattern)]
     hits = variants[int(rng.integers(len(variants)))]
-    fill = FILLS[int(rng.integers(len(FILLS)))] if rng.random() < 0.5 else None
+    fill = FILLS[int(rng.integers(len(FILLS)))] if rng.random() < 0.5 and not plan.steady else None
     length = 12 * plan.beats
     if plan.beats == 3:
         hits = {"kick": (0,)} | {drum: _of_three(drum, times) for drum, times in hits.items() if drum != "kick"}

@@ -13,6 +13,8 @@ TEMPI = {
     for frames in (50, 46, 43, 40, 37, 34, 32, 30, 28, 26, 25, 24, 23, 22, 21, 20, 19, 18, 17)
 }
 """Frames of a beat, and the tempo that it makes in beats per minute: 60 to 176, within 4.2 % of any between."""
+STEADY_TEMPI = (50, 46, 40, 34, 32, 30, 28, 26, 24, 22, 20, 18)
+"""Frames of a beat of steady songs: even numbers, so that all eighths of a bar stand on the same place of a frame."""
 STEP = 3
 """Twelfths of a beat in a sixteenth."""
 

@@ -40,6 +40,7 @@ def draw_melody(plan: SongPlan, bars: int, rng: np.random.Generator) -> tuple[li
     roots = loop_roots(plan, bars)
     phrase, answer = _draw_phrase(plan, roots, rng), _draw_phrase(plan, roots, rng)
     order = ((0,), (0, 0, 0, 1), (0, 1))[int(rng.choice(3, p=(0.55, 0.2, 0.25)))]
+    order = (0,) if plan.steady else order
     length = 12 * plan.beats * plan.loop
     events = []
     for turn in range(-(-bars // plan.loop)):

@@ -17,7 +17,7 @@ class SongPlan:
     """The labels of a song: all that is to be heard of it, and all that a caption may say.
 
     progression: scale degrees of the chords of a loop of `loop` bars; comping and walking: how chords and bass are
-    played; tune: the name of a real tune that the lead plays.
+    played; tune: the name of a real tune that the lead plays; steady: the loop comes back note for note.
     """
 
     genre: str
@@ -36,6 +36,7 @@ class SongPlan:
     drum_pattern: str | None
     ending: bool
     tune: str | None
+    steady: bool = False
 
     @property
     def tempo_bpm(self) -> int:

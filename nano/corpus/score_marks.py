@@ -35,6 +35,8 @@ MARKS = (
     *(f"lead is {lead}" for lead in LEADS),
 )
 """Meaning of each bit of a frame; pitches are classes, 0 = C."""
+RHYTHM = frozenset(("bar", "beat", "eighth", *(f"{drum} struck" for drum in DRUMS)))
+"""The marks that say where the beats are."""
 _CHOICES: dict[str, tuple[object, ...]] = {
     "genre": tuple(GENRES),
     "mode": tuple(SCALES),

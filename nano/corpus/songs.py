@@ -1,7 +1,7 @@
 """The corpus: an endless, seeded supply of songs with sound, stems, labels and captions.
 
 Nothing but the bank of notes is stored: song number s is made again from s, the same on every run and in any order.
-Training, validation and test songs come from disjoint ranges of seeds.
+Training, validation and test songs come from disjoint ranges of seeds, and so do songs that are steady.
 """
 
 from __future__ import annotations
@@ -14,13 +14,17 @@ import numpy as np
 
 from .bank import SAMPLE_RATE, open_bank
 from .captions import DEFAULT_ODDS, CaptionOdds, describe
-from .composer import compose, draw_plan
+from .composer import compose, draw_plan, steady
 from .genres import FRAME_RATE
 from .mixing import hummed, mix_stem
 from .notes import Note, SongPlan
 
 # First seeds of the parts; a part has ten million songs.
-SPLITS = {"train": 0, "valid": 10_000_000, "test": 20_000_000}
+_STEADY = 30_000_000
+"""First seed of the steady songs."""
+SPLITS = {"train": 0, "valid": 10_000_000, "test": 20_000_000} | {
+    f"steady-{name}": _STEADY + number * 10_000_000 for number, name in enumerate(("train", "valid", "test"))
+}
 # Loudest sample of nearly any song is below 0.95; louder ones are cut.
 _LEVEL = np.float32(0.7)
 
@@ -45,6 +49,8 @@ def write_score(seed: int, num_frames: int) -> tuple[SongPlan, dict[str, list[No
     """The labels of song number `seed`, and the notes that start in its first frames, by stem."""
     rng = np.random.Generator(np.random.PCG64(seed))
     plan = draw_plan(rng)
+    if seed >= _STEADY:
+        plan = steady(plan)
     return plan, compose(plan, num_frames, rng)
 
 
@@ -91,6 +97,6 @@ def make_songs(seeds: Iterable[int], seconds: float = 10.0, *, workers: int = 0)
 
 
 def split_seeds(split: str, count: int, first: int = 0) -> range:
-    """Seeds `first` to `first + count` of a part of the corpus: train, valid or test."""
+    """Seeds `first` to `first + count` of a part of the corpus, one of `SPLITS`."""
     start = SPLITS[split] + first
     return range(start, start + count)

@@ -1,4 +1,4 @@
-"""Every number agrees with the two reference implementations."""
+"""Every number agrees with the two reference implementations, on the device that `--device` names."""
 
 from __future__ import annotations
 
@@ -26,19 +26,22 @@ def greedy(frames=20, **changes):
 
 
 @torch.no_grad()
-def teacher_forced_logits(lm, conditions, sequence, decoder_type):
-    """Logits `[2, K, S, card]`: row 0 conditional, row 1 null."""
+def teacher_forced_logits(lm, conditions, sequence, decoder_type, device):
+    """Logits `[2, K, S, card]` on the CPU: row 0 conditional, row 1 null."""
+    sequence = sequence.to(device)
     if decoder_type is CachedDecoder:
-        decoder = CachedDecoder(lm, conditions, 1, sequence.shape[-1], torch.device("cpu"))
+        decoder = CachedDecoder(lm, conditions, 1, sequence.shape[-1], device)
     else:
-        decoder = FullDecoder(lm, conditions, torch.device("cpu"))
+        decoder = FullDecoder(lm, conditions, device)
     steps = [decoder.next_logits(sequence, step)[:, 0] for step in range(1, sequence.shape[-1] + 1)]
-    return torch.stack(steps, dim=2)
+    return torch.stack(steps, dim=2).cpu()
 
 
 @pytest.mark.parametrize("decoder_type", [CachedDecoder, FullDecoder])
 @pytest.mark.parametrize(("kind", "item", "with_melody"), LOGITS)
-def test_logits_and_null_logits_are_the_reference_s(kind, item, with_melody, decoder_type, model, tensors, sweep):
+def test_logits_and_null_logits_are_the_reference_s(
+    kind, item, with_melody, decoder_type, model, device, tensors, sweep
+):
     golden, m = tensors(kind), model(f"hf-{kind}")
     condition = m.text_encoder.encode([PROMPTS[item]])
     melody = extract_melody(sweep[0], 32000) if with_melody else None
@@ -46,7 +49,7 @@ def test_logits_and_null_logits_are_the_reference_s(kind, item, with_melody, dec
         m.lm,
         [condition, None],
         1,
-        torch.device("cpu"),
+        device,
         led=[True, False],
         leads=[] if m.config.chroma is None else [MelodyLead(m.config.chroma, melody)],
     )
@@ -54,7 +57,7 @@ def test_logits_and_null_logits_are_the_reference_s(kind, item, with_melody, dec
     sequence = pattern.build_sequence(golden["tf.codes"].long(), m.config.card)
     assert torch.equal(sequence, golden["tf.sequence"].long())
     assert torch.equal(pattern.mask, golden["tf.mask"].bool())
-    logits = teacher_forced_logits(m.lm, conditions, sequence, decoder_type)
+    logits = teacher_forced_logits(m.lm, conditions, sequence, decoder_type, device)
     suffix = f"p{item}" + (".melody" if with_melody else "")
     torch.testing.assert_close(logits[:1], golden[f"tf.logits.{suffix}"], atol=1e-4, rtol=0)
     torch.testing.assert_close(logits[1:], golden[f"tf.null_logits.{suffix}"], atol=1e-4, rtol=0)
@@ -68,8 +71,8 @@ def test_text_states_and_their_projection_are_the_reference_s(kind, model, tenso
     golden, m = tensors(kind), model(f"hf-{kind}")
     for item, prompt in enumerate(PROMPTS):
         condition = m.text_encoder.encode([prompt])
-        torch.testing.assert_close(condition.states, golden[f"p{item}.t5_hidden"], atol=1e-5, rtol=0)
-        projected = m.lm.project_description(condition.states, condition.mask)
+        torch.testing.assert_close(condition.states.cpu(), golden[f"p{item}.t5_hidden"], atol=1e-5, rtol=0)
+        projected = m.lm.project_description(condition.states, condition.mask).cpu()
         torch.testing.assert_close(projected, golden[f"p{item}.cond.description"], atol=1e-5, rtol=0)
 
 
@@ -136,7 +139,7 @@ def test_long_pieces_are_the_reference_s(kind, continued, model, tensors, sweep)
     ],
 )
 @pytest.mark.parametrize("kind", KINDS)
-def test_sampled_codes_are_the_reference_s_given_its_noise(kind, name, changes, model, tensors):
+def test_sampled_codes_are_the_reference_s_given_its_noise(kind, name, changes, model, device, tensors):
     """torch.multinomial draws one row of Exp(1) numbers per codebook; fed with the same, so do we."""
     m = model(f"hf-{kind}")
     generator = torch.Generator().manual_seed(77)
@@ -145,9 +148,8 @@ def test_sampled_codes_are_the_reference_s_given_its_noise(kind, name, changes, 
         return torch.empty(m.num_codebooks, m.config.card).exponential_(generator=generator)[None]
 
     condition = m.text_encoder.encode([PROMPTS[0]])
-    codes = generate(
-        m.lm, m.config, Request(positive=[condition], params=GenerationParams(duration=0.4, **changes)), noise=noise
-    )
+    request = Request(positive=[condition], params=GenerationParams(duration=0.4, **changes))
+    codes = generate(m.lm, m.config, request, noise=noise, device=device)
     assert torch.equal(codes, tensors(kind)[f"sampled.{name}.tokens"].long())
 
 

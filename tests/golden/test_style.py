@@ -26,26 +26,32 @@ def golden(tensors):
 
 
 @pytest.fixture
-def tokens(style_model, golden):
+def mert_hidden(golden, device):
+    """The states of the reference's MERT, on the device."""
+    return golden["mert_hidden"].to(device)
+
+
+@pytest.fixture
+def tokens(style_model, mert_hidden):
     """The style of the golden recording, as the reference's MERT heard it."""
     style = style_model.style
     with torch.no_grad():
-        states = style.normalise(style.contextualise(style.embed(golden["mert_hidden"])))
+        states = style.normalise(style.contextualise(style.embed(mert_hidden)))
         return style.quantise(states, style.config.eval_q)[0, :: style.config.stride]
 
 
 @torch.no_grad()
-def test_every_stage_after_mert_is_the_reference_s(style_model, golden, tokens):
+def test_every_stage_after_mert_is_the_reference_s(style_model, golden, mert_hidden, tokens):
     style = style_model.style
-    embedded = style.embed(golden["mert_hidden"])
-    torch.testing.assert_close(embedded, golden["style.after_embed"], atol=1e-5, rtol=0)
+    embedded = style.embed(mert_hidden)
+    torch.testing.assert_close(embedded.cpu(), golden["style.after_embed"], atol=1e-5, rtol=0)
     states = style.contextualise(embedded)
-    torch.testing.assert_close(states, golden["style.after_transformer"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(states.cpu(), golden["style.after_transformer"], atol=1e-5, rtol=0)
     states = style.normalise(states)
-    torch.testing.assert_close(states, golden["style.after_batch_norm"], atol=1e-5, rtol=0)
-    torch.testing.assert_close(style.quantise(states, 3), golden["style.after_rvq3"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(states.cpu(), golden["style.after_batch_norm"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(style.quantise(states, 3).cpu(), golden["style.after_rvq3"], atol=1e-5, rtol=0)
     projected = style_model.lm.project_style(tokens[None])
-    torch.testing.assert_close(projected, golden["cond.self_wav"], atol=1e-5, rtol=0)
+    torch.testing.assert_close(projected.cpu(), golden["cond.self_wav"], atol=1e-5, rtol=0)
 
 
 def test_the_middle_of_a_recording_is_the_reference_s_excerpt(golden):
@@ -56,13 +62,11 @@ def test_the_middle_of_a_recording_is_the_reference_s_excerpt(golden):
 
 @pytest.mark.parametrize("decoder_type", [CachedDecoder, FullDecoder])
 def test_logits_with_text_and_style_with_style_alone_and_with_nothing_are_the_reference_s(
-    style_model, golden, tokens, decoder_type
+    style_model, golden, tokens, decoder_type, device
 ):
     condition, lm = style_model.text_encoder.encode([PROMPT]), style_model.lm
-    conditions = fuse(
-        lm, [condition, None, None], 1, torch.device("cpu"), led=[True, True, False], leads=[StyleLead(tokens)]
-    )
-    logits = teacher_forced_logits(lm, conditions, golden["tf.sequence"].long(), decoder_type)
+    conditions = fuse(lm, [condition, None, None], 1, device, led=[True, True, False], leads=[StyleLead(tokens)])
+    logits = teacher_forced_logits(lm, conditions, golden["tf.sequence"].long(), decoder_type, device)
     torch.testing.assert_close(logits, golden["tf.logits.cond_style_null"], atol=1e-4, rtol=0)
 
 
@@ -70,11 +74,10 @@ def test_logits_with_text_and_style_with_style_alone_and_with_nothing_are_the_re
 @pytest.mark.parametrize(
     ("name", "beta", "with_style"), [("beta_none", None, True), ("beta5", 5.0, True), ("text_only", None, False)]
 )
-def test_greedy_codes_are_the_reference_s(style_model, golden, tokens, name, beta, with_style, slow):
+def test_greedy_codes_are_the_reference_s(style_model, golden, tokens, name, beta, with_style, slow, device):
     condition = style_model.text_encoder.encode([PROMPT])
     params = GenerationParams(duration=0.4, use_sampling=False, cfg_coef_beta=beta)
     styles = [tokens] if with_style else []
-    codes = generate(
-        style_model.lm, style_model.config, Request(positive=[condition], params=params, styles=styles), slow=slow
-    )
+    request = Request(positive=[condition], params=params, styles=styles)
+    codes = generate(style_model.lm, style_model.config, request, slow=slow, device=device)
     assert torch.equal(codes, golden[f"greedy.{name}.tokens"].long())

@@ -15,7 +15,7 @@ from musicgen.evaluation.tonality import in_key_energy
 from nano.corpus.bank import NEEDED, SAMPLE_RATE, bank_folder, catalogue, render_bank, sound_font
 from nano.corpus.captions import CaptionOdds, describe, key_name, pace_of, read_caption, vocabulary
 from nano.corpus.composer import compose, compose_lead, draw_plan
-from nano.corpus.genres import GENRES, TEMPI
+from nano.corpus.genres import GENRES, STEADY_TEMPI, TEMPI
 from nano.corpus.instruments import BASSES, CHORDS, KITS, LEADS
 from nano.corpus.mixing import hummed
 from nano.corpus.notes import frame_of
@@ -297,3 +297,16 @@ def test_prompts_of_a_person_are_read_and_unknown_words_passed_over():
     assert key_name(0, "major") == "c major" and key_name(1, "minor", 1) == "d flat minor"
     assert read_caption(PROMPTS[0]) == {"genre": "synthwave", "lead": "synth", "drums": True, "bass": True}
     assert read_caption(PROMPTS[1]) == {"genre": "jazz", "lead": "saxophone", "chords": "piano", "drums": True}
+
+
+def test_a_steady_song_comes_back_note_for_note():
+    for seed in split_seeds("steady-test", 60):
+        plan, notes = write_score(seed, 800)
+        assert plan.steady and plan.tune is None and plan.beat_frames in STEADY_TEMPI
+        loop = plan.loop * plan.beats * plan.beat_frames
+        for part in notes.values():
+            struck = {(note.start, note.pitch) for note in part}
+            late = {each for each in struck if each[0] >= loop}
+            assert plan.ending or all((start - loop, pitch) in struck for start, pitch in late)
+    varied = [write_score(seed, 800) for seed in split_seeds("test", 60)]
+    assert any(plan.tune for plan, _ in varied) and not any(plan.steady for plan, _ in varied)

@@ -32,7 +32,7 @@ from nano.corpus.bank import NEEDED, sound_font
 from nano.corpus.captions import vocabulary
 from nano.corpus.genres import TEMPI
 from nano.corpus.store import CHROMA_STEP
-from nano.lm import LMTraining
+from nano.lm import LMTraining, hidden_spans
 from nano.networks import TextAndCodes
 from nano.train import Workshop, main
 from nano.vocabulary import UNKNOWN_ID, Vocabulary
@@ -451,3 +451,21 @@ def test_the_pattern_study_trains_and_measures_each_pattern_once(work, capsys):
     assert [row[0] for row in rows] == ["| delay", "| flatten"]
     assert float(rows[1][2]) > 3.5 * float(rows[0][2])
     assert all(0.0 <= float(row[6]) <= 1.0 and float(row[5]) > 0 for row in rows)
+
+
+def test_hidden_spans_cover_a_part_of_a_share_of_the_clips():
+    hidden = hidden_spans(400, 300, 0.5, torch.Generator().manual_seed(1)).float().mean(dim=1)
+    touched = hidden > 0
+    assert 0.4 < touched.float().mean() < 0.6
+    assert hidden[touched].min() >= 0.2 and hidden.max() < 1.0
+    assert not hidden_spans(8, 100, 0.0, torch.Generator()).any()
+
+
+def test_a_store_of_some_tempi_holds_only_their_songs(shop):
+    store = shop.tokens("steady-train")
+    chosen = store.plans[0].beat_frames
+    part = store.of_tempi((chosen,))
+    rows = [row for row, plan in enumerate(store.plans) if plan.beat_frames == chosen]
+    assert len(part) == len(rows) > 0 and {plan.beat_frames for plan in part.plans} == {chosen}
+    assert np.array_equal(part.codes, store.codes[rows]) and np.array_equal(part.rolls, store.rolls[rows])
+    assert len(store.of_tempi(())) == len(store)
