@@ -13,7 +13,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,25 @@ def spread(samples: list[float], scale: float = 1.0) -> str:
     """Format the smallest, middle and largest sample as a cell of a table."""
     low, middle, high = (scale * f(samples) for f in (min, statistics.median, max))
     return f"{low:.3g} {middle:.3g} {high:.3g}"
+
+
+def compare(
+    samples: Mapping[str, Mapping[str, list[float]]], figures: Iterable[str] | None = None
+) -> list[dict[str, Any]]:
+    """Print and return the samples of two contenders, a row for each figure.
+
+    `ratio` is the median over the rounds of the second to the first, `ratio_of_least` that of their least samples.
+    """
+    one, other = samples
+    rows = []
+    print(f"{'':10}{one:>24}{other:>24}{'ratio':>8}{'least':>8}")
+    for what in samples[one] if figures is None else figures:
+        first, second = samples[one][what], samples[other][what]
+        ratio = statistics.median(b / a for a, b in zip(first, second, strict=True))
+        least = min(second) / min(first)
+        rows.append({"what": what, one: first, other: second, "ratio": ratio, "ratio_of_least": least})
+        print(f"{what:10}{spread(first):>24}{spread(second):>24}{ratio:8.3f}{least:8.3f}")
+    return rows
 
 
 def status(field: str) -> int:

@@ -24,14 +24,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import ROOT, finish, spread
+from measuring import ROOT, compare, finish
 
 from dev.comfy_server import ComfyServer, describe_failure, prepare_base
 from musicgen import GenerationParams, MusicGen, load_model
@@ -122,19 +121,6 @@ def measure(options: argparse.Namespace, base: Path) -> dict[str, dict[str, list
     return samples
 
 
-def table(samples: dict[str, dict[str, list[float]]]) -> list[dict[str, Any]]:
-    """Print and return the samples and their ratios; `ratio` is the median over the rounds."""
-    rows = []
-    print(f"{'seconds':10}{'library':>24}{'nodes':>24}{'ratio':>8}{'least':>8}")
-    for what, ours in samples["library"].items():
-        theirs = samples["nodes"][what]
-        ratio = statistics.median(b / a for a, b in zip(ours, theirs, strict=True))
-        least = min(theirs) / min(ours)
-        rows.append({"what": what, "library": ours, "nodes": theirs, "ratio": ratio, "ratio_of_least": least})
-        print(f"{what:10}{spread(ours):>24}{spread(theirs):>24}{ratio:8.3f}{least:8.3f}")
-    return rows
-
-
 def host_options(description: str | None, seconds: float) -> argparse.Namespace:
     """The command line of a benchmark on a ComfyUI server; sets the threads of this process and of the server."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -154,7 +140,7 @@ def main() -> None:
     """Run the command."""
     options = host_options(__doc__, 10.0)
     with tempfile.TemporaryDirectory() as folder:
-        rows = table(measure(options, Path(folder)))
+        rows = compare(measure(options, Path(folder)))
     finish("node_overhead", rows, model=options.model, length=options.seconds, mark=MARK)
 
 

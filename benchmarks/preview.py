@@ -18,14 +18,13 @@ from __future__ import annotations
 
 import argparse
 import io
-import statistics
 import tempfile
 import time
 import wave
 from pathlib import Path
 from typing import Any
 
-from measuring import ROOT, finish, spread
+from measuring import ROOT, compare, finish, spread
 from node_overhead import NODES, cpu_seconds, host_options, place_model, prompt
 
 from dev.comfy_server import ComfyServer, describe_failure, prepare_base
@@ -85,14 +84,7 @@ def main() -> None:
     options = host_options(__doc__, 30.0)
     with tempfile.TemporaryDirectory() as folder:
         samples = measure(options, Path(folder))
-    rows = []
-    print(f"{'':10}{'silent':>24}{'heard':>24}{'ratio':>8}{'least':>8}")
-    for what in ("sample", "cpu"):
-        silent, heard = samples["silent"][what], samples["heard"][what]
-        ratio = statistics.median(b / a for a, b in zip(silent, heard, strict=True))
-        least = min(heard) / min(silent)
-        rows.append({"what": what, "silent": silent, "heard": heard, "ratio": ratio, "ratio_of_least": least})
-        print(f"{what:10}{spread(silent):>24}{spread(heard):>24}{ratio:8.3f}{least:8.3f}")
+    rows = compare(samples, ("sample", "cpu"))
     for what in ("first", "versions", "heard"):
         if found := samples["heard"].get(what):
             print(f"{what:10}{spread(found):>48}")

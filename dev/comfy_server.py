@@ -30,6 +30,7 @@ Prompt = dict  # ComfyUI's API format: node id -> {"class_type", "inputs"}
 
 SETTINGS = {
     "Comfy.TutorialCompleted": True,  # else the first visit opens a dialog over everything
+    "Comfy.OnboardingCoachmarks.Seen": ["appMode", "firstRun"],  # else App mode does so from frontend 1.48 on
     "Comfy.InstalledVersion": "1.47.12",
     "Comfy.Locale": "en",
 }

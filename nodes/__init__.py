@@ -12,6 +12,7 @@ from .editing import MusicGenEditTokens
 from .filling import MusicGenFill, MusicGenLoop
 from .host import folders
 from .loaders import MusicGenLoader, MusicGenLoraLoader
+from .long_form import MusicGenLongForm
 from .measuring import MusicGenMeasure
 from .picking import MusicGenPick
 from .pictures import MusicGenPlot
@@ -49,6 +50,7 @@ class MusicGenExtension(ComfyExtension):
             MusicGenTimeline,
             MusicGenGuidance,
             MusicGenLoraLoader,
+            MusicGenLongForm,
             MusicGenTempoKey,
             MusicGenDuration,
             MusicGenPick,

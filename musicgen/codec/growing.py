@@ -16,15 +16,23 @@ from ..environment import torch_defaults
 from .chunked import reach
 from .encodec import EnCodec, each_over_rows, split_at_lstm
 
+_UNIT, _LARGEST = 8, 512
+"""Frames of the smallest and of the largest piece that is decoded at once."""
+
 
 class GrowingDecoder:
-    """The sound of one item, decoded as its codes arrive. It keeps only what the next call needs."""
+    """The sound of one item, decoded as its codes arrive. It keeps only what the next call needs.
+
+    Codes are decoded in pieces of 8, 16, 32 frames and so on, since a library of convolutions keeps all that it
+    prepared for each length it ever met: hundreds of megabytes for lengths that are drawn by the clock.
+    """
 
     def __init__(self, codec: EnCodec) -> None:
         """codec: its weights must be on the device where they will be when :meth:`push` is called."""
         inner, self._lstm, outer = split_at_lstm(codec.model.decoder.model)
         self._codec, hop = codec, codec.config.hop_length
         self._state: Any = None
+        self._waiting = torch.zeros(codec.num_codebooks, 0, dtype=torch.int64)
         device = next(codec.model.parameters()).device
         layers = each_over_rows(outer) if device.type == "cpu" else outer
         self._inner = _Stage(inner, reach(inner), 1)
@@ -34,7 +42,7 @@ class GrowingDecoder:
     @property
     def kept_frames(self) -> int:
         """Frames of codes and of states that are kept for the next call."""
-        return self._inner.kept_frames + self._outer.kept_frames
+        return self._waiting.shape[1] + self._inner.kept_frames + self._outer.kept_frames
 
     @torch.no_grad()
     @torch_defaults()
@@ -48,6 +56,19 @@ class GrowingDecoder:
         Returns:
             float32 `[C, L]`: the sound after that of the call before; L is 0 where nothing new is final yet.
         """
+        waiting = torch.cat([self._waiting, codes.to(self._waiting)], dim=1)
+        sound = []
+        while waiting.shape[1] >= _UNIT:
+            size = min(_LARGEST, _UNIT << (waiting.shape[1] // _UNIT).bit_length() - 1)
+            sound.append(self._decode(waiting[:, :size], last=False))
+            waiting = waiting[:, size:]
+        if last:
+            sound.append(self._decode(waiting, last=True))
+            waiting = waiting[:, :0]
+        self._waiting = waiting.clone()
+        return torch.cat(sound, dim=1) if sound else torch.zeros(self._codec.audio_channels, 0)
+
+    def _decode(self, codes: Tensor, last: bool) -> Tensor:
         per_channel = codes.view(self._codec.config.num_codebooks, self._codec.audio_channels, -1).transpose(0, 1)
         states = self._codec.model.quantizer.decode(per_channel.transpose(0, 1).to(self._device))  # [C, D, n]
         inner = self._inner.push(states, last)

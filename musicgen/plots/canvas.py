@@ -17,17 +17,23 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Theme:
-    """Colours of the frame, red, green and blue from 0 to 255."""
+    """Colours of the frame, red, green and blue from 0 to 255.
+
+    marks: the part of the colour map that lines and bars take, so that each stands out from the panel.
+    """
 
     page: Colour
     panel: Colour
     ink: Colour
     grid: Colour
+    marks: tuple[float, float]
 
 
 THEMES = {
-    "dark": Theme(page=(24, 26, 31), panel=(14, 15, 19), ink=(226, 228, 233), grid=(62, 66, 76)),
-    "light": Theme(page=(250, 250, 251), panel=(255, 255, 255), ink=(32, 34, 40), grid=(205, 208, 214)),
+    "dark": Theme(page=(24, 26, 31), panel=(14, 15, 19), ink=(226, 228, 233), grid=(62, 66, 76), marks=(0.3, 1.0)),
+    "light": Theme(
+        page=(250, 250, 251), panel=(255, 255, 255), ink=(32, 34, 40), grid=(205, 208, 214), marks=(0.1, 0.48)
+    ),
 }
 
 
@@ -130,6 +136,11 @@ class Canvas:
     def text(self, x: float, y: float, text: str, *, colour: Colour | None = None, anchor: str = "mm") -> None:
         """Write into the panel."""
         self.draw.text((self.x(x), self.y(y)), text, colour or self.theme.ink, self._font, anchor=anchor)
+
+    def mark(self, share: float) -> Colour:
+        """The colour of a line or a bar, from 0 to 1 through the theme's part of the colour map."""
+        low, high = self.theme.marks
+        return map_colour(low + share * (high - low))
 
     def tensor(self) -> Tensor:
         """The picture, float32 `[H, W, 3]` in 0..1."""

@@ -7,12 +7,12 @@ from torch import Tensor
 from ..conditioning.melody import Melody
 from ..notation.keys import NAMES
 from ..notation.score import Score
-from .canvas import Canvas, Look, map_colour
+from .canvas import Canvas, Look
 
 _BLACK = (1, 3, 6, 8, 10)
 _FEWEST_KEYS = 13
-_LED = 0.85
-_REST = 0.3
+_LED = 0.8
+_REST = 0.0
 
 
 def score_plot(score: Score, melody: Melody, look: Look | None = None) -> Tensor:
@@ -36,13 +36,13 @@ def score_plot(score: Score, melody: Melody, look: Look | None = None) -> Tensor
     hop = melody.config.hop_length / melody.config.sample_rate
     for note in notes:
         bottom, top = (note.pitch - low) / keys, (note.pitch - low + 1) / keys
-        _box(canvas, note.start / score.seconds, note.end / score.seconds, bottom, top, map_colour(_REST))
+        _box(canvas, note.start / score.seconds, note.end / score.seconds, bottom, top, canvas.mark(_REST))
         # Frames whose centres lie in the note, as parts of it.
         first, last = int(note.start / hop - 0.5), int(note.end / hop + 0.5)
         for frame in range(max(0, first), min(last + 1, len(chroma))):
             start, end = max(note.start, (frame - 0.5) * hop), min(note.end, (frame + 0.5) * hop)
             if end > start and chroma[frame, note.pitch * chroma.shape[1] // 12 % chroma.shape[1]] > 0:
-                _box(canvas, start / score.seconds, end / score.seconds, bottom, top, map_colour(_LED))
+                _box(canvas, start / score.seconds, end / score.seconds, bottom, top, canvas.mark(_LED))
     labels = [
         (pitch, f"{NAMES[pitch % 12]}{pitch // 12 - 1}") for pitch in range(low, high + 1) if pitch % 12 in (0, 7)
     ]

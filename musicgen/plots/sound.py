@@ -10,7 +10,7 @@ from torch import Tensor
 from ..evaluation.rhythm import log_mel
 from ..images import colours
 from ..loudness import integrated_loudness, momentary_loudness, peak_db
-from .canvas import Canvas, Look, map_colour
+from .canvas import Canvas, Look
 
 _MELS, _RANGE_DB = 96, 70.0
 _LOUDNESS_RANGE = 50.0
@@ -49,10 +49,10 @@ def waveform_plot(audio: Tensor, sample_rate: int, look: Look | None = None) -> 
             if not len(part):
                 continue
             x, rms = canvas.left + column, float(part.square().mean().sqrt())
-            for low, high, shade in ((float(part.min()), float(part.max()), 0.35), (-rms, rms, 0.65)):
+            for low, high, shade in ((float(part.min()), float(part.max()), 0.05), (-rms, rms, 0.5)):
                 low, high = max(-1.0, low), min(1.0, high)
                 canvas.draw.line(
-                    (x, canvas.y(middle + high * half), x, canvas.y(middle + low * half)), map_colour(shade)
+                    (x, canvas.y(middle + high * half), x, canvas.y(middle + low * half)), canvas.mark(shade)
                 )
     return canvas.tensor()
 
@@ -72,13 +72,13 @@ def loudness_plot(audio: Tensor, sample_rate: int, look: Look | None = None) -> 
     canvas.seconds(seconds, lines=True)
     thick = max(2, canvas.size // 5)
     if not math.isinf(whole):
-        canvas.line([(whole - bottom) / _LOUDNESS_RANGE] * 2, map_colour(0.8), max(1, thick // 2))
+        canvas.line([(whole - bottom) / _LOUDNESS_RANGE] * 2, canvas.mark(0.7), max(1, thick // 2))
     shares = [(max(level, bottom) - bottom) / _LOUDNESS_RANGE for level in curve[0].tolist()]
     end = len(shares) / rate / seconds
     points = [
         (canvas.x((index + 1) / len(shares) * min(1.0, end)), canvas.y(share)) for index, share in enumerate(shares)
     ]
-    canvas.draw.line(points if len(points) > 1 else points * 2, map_colour(0.5), thick, joint="curve")
+    canvas.draw.line(points if len(points) > 1 else points * 2, canvas.mark(0.3), thick, joint="curve")
     return canvas.tensor()
 
 
@@ -92,7 +92,9 @@ def melody_plot(chroma: Tensor, seconds: float, look: Look | None = None) -> Ten
     rows = chroma[index].t().float()  # [12, F]
     keys = torch.tensor(canvas.theme.panel).repeat(len(_NOTES), 1) / 255
     keys[list(_BLACK)] = torch.tensor(canvas.theme.grid) / 255 * 0.35 + keys[list(_BLACK)] * 0.65
-    cells = torch.where((rows > 0)[..., None], colours(rows * 0.5 + 0.2), keys[:, None])
+    low, high = canvas.theme.marks
+    note = colours(low + rows * 0.6 * (high - low))
+    cells = torch.where((rows > 0)[..., None], note, keys[:, None])
     canvas.fill(cells.flip(0))
     canvas.y_labels([((note + 0.5) / 12, name) for note, name in enumerate(_NOTES) if note not in _BLACK])
     canvas.seconds(seconds)

@@ -15,7 +15,7 @@ from .make_workflows import ROOT, WORKFLOWS, api_file
 from .templates import Template
 
 GRAPH, GRAPH_OF = ROOT / "docs" / "graph.png", "melody_to_music"
-FILM, FILM_OF = ROOT / "docs" / "run.webp", "text_to_music"
+FILM, FILM_OF = ROOT / "docs" / "run.webp", "long_piece"
 
 
 def write_pictures(frontend: Frontend, template: Template, server: ComfyServer) -> None:
@@ -73,7 +73,7 @@ def frame(frontend: Frontend, width: int) -> Image.Image:
     return picture.resize((width, round(picture.height * width / picture.width)), Image.Resampling.LANCZOS)
 
 
-def write_film(frontend: Frontend, path: Path, width: int = 960, every: int = 250) -> None:
+def write_film(frontend: Frontend, path: Path, width: int = 960, every: int = 350, most: int = 24) -> None:
     """Write an animated picture of a run: the graph while it samples, and the players at the end."""
     frames = [frame(frontend, width)]
     with frontend.running() as done:
@@ -81,5 +81,7 @@ def write_film(frontend: Frontend, path: Path, width: int = 960, every: int = 25
             frames.append(frame(frontend, width))
     frontend.page.wait_for_timeout(1500)
     frames += [frame(frontend, width)]
+    if len(frames) > most:  # of a slow machine, evenly
+        frames = [frames[round(i * (len(frames) - 1) / (most - 1))] for i in range(most)]
     durations = [1200, *[every] * (len(frames) - 2), 2500]
     frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0, quality=55, method=6)

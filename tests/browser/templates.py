@@ -33,12 +33,13 @@ KINDS = {
     "MusicGenPlot": Kind(310, 360),
     "MusicGenDuration": Kind(270, 220),
     "MusicGenCurves": Kind(270, 230),
-    "MusicGenMeasure": Kind(270, 400),
+    "MusicGenMeasure": Kind(270, 560),
     "MusicGenScore": Kind(310, 560),
     "MusicGenTempoKey": Kind(270, 170),
     "MusicGenTimeline": Kind(420, 300),
     "MusicGenGuidance": Kind(290, 260),
-    "PreviewAny": Kind(400, 260),
+    "PreviewAny": Kind(300, 240),
+    "MusicGenLongForm": Kind(290, 340),
     "MusicGenRank": Kind(310, 560),
     "MusicGenCatalogue": Kind(280, 240),
     "LoadAudio": Kind(280, 136),
@@ -61,9 +62,8 @@ class Template:
     words: of its note, its subject and the first change. columns: nodes from left to right, each with its id and
     its top; a column further right begins higher, so that wires from the loader pass above those before it. inputs:
     the widgets of App mode, as id of node and name of widget; outputs: ids of nodes whose results it shows. release:
-    the model to download. fits: whether it fits the window with its widgets drawn. bends: for a wire, by its two nodes
-    and the slot of the first, the points that it passes, each as the number of the column that it passes on the
-    right, and a height.
+    the model to download. bends: for a wire, by its two nodes and the slot of the first, the points that it passes,
+    each as the number of the column that it passes on the right, and a height.
     """
 
     slug: str
@@ -74,7 +74,6 @@ class Template:
     outputs: tuple[int, ...]
     release: str | None = None
     card: str = "spectrogram"
-    fits: bool = True
     bends: dict[tuple[int, int, int], tuple[tuple[int, int], ...]] = field(default_factory=dict)
 
     @property
@@ -136,9 +135,9 @@ TEMPLATES = (
     Template(
         "long_piece",
         "Long Piece",
-        f"{FIRST}*duration*, up to an hour. Beyond its window the model goes on from the end of the last part. The "
-        f"sampler plays the piece while it grows, and *on Cancel* can keep it. {SAVED}",
-        (LOADER, ((2, 320),), SAMPLER, ((4, 0),), ((5, 0), (6, 280))),
+        f"{FIRST}*duration*, up to an hour. Beyond its window the model goes on from the end of the last part; "
+        f"*MusicGen Long Form* draws parts again that drift away from the first, and fades the end. {SAVED}",
+        (LOADER, ((2, 320), (7, 540)), SAMPLER, ((4, 0),), ((5, 0), (6, 280))),
         BASIC,
         (5,),
     ),
@@ -310,19 +309,27 @@ TEMPLATES = (
     Template(
         "guidance_measured",
         "Guidance, Measured",
-        f"**Three values of guidance, measured.** {FIRST}the recording in *Load Audio*. The samplers differ in "
+        f"**Two values of guidance, measured.** {FIRST}the recording in *Load Audio*. The samplers differ in "
         "*guidance* alone. *MusicGen Measure* gives the distance of each batch and of each piece to the recording, and "
         "draws their embeddings. Connect its *ranking* to *marked* of *MusicGen Pick* to sort the pieces.",
         (
-            ((1, 0), (3, 220), (NOTE_ID, 460)),
-            ((2, 190),),
-            ((4, 110), (9, 910), (14, 1710)),
-            ((5, 0), (6, 330), (10, 800), (11, 1130), (15, 1600), (16, 1930)),
-            ((8, 0), (7, 330), (13, 800), (12, 1130), (18, 1600), (17, 1930)),
+            ((1, 0), (2, 200), (3, 430), (NOTE_ID, 680)),
+            *(
+                column
+                for k in (0, 5)
+                for column in (((4 + k, 40), (5 + k, 856)), ((6 + k, 40), (7 + k, 690), (8 + k, 1000)))
+            ),
         ),
-        ((3, "audio"), (2, "text")),
-        (8, 13, 18),
-        fits=False,
+        ((3, "audio"), (2, "text"), (4, "cfg_coef"), (9, "cfg_coef")),
+        (8, 13),
+        bends={
+            (1, 0, 9): ((0, -4), (2, -4)),
+            (2, 0, 9): ((0, 214), (0, -20), (2, -20)),
+            (1, 2, 5): ((0, 54), (0, 870)),
+            (1, 2, 10): ((0, 54), (0, -36), (2, -36), (2, 870)),
+            **{(1, 2, 6 + 5 * k): ((0, 54), (0, -36), (1 + 2 * k, -36), (1 + 2 * k, 74)) for k in (0, 1)},
+            **{(3, 0, 6 + 5 * k): ((0, 444), (0, -52), (1 + 2 * k, -52), (1 + 2 * k, 94)) for k in (0, 1)},
+        },
     ),
     Template(
         "best_of_four",

@@ -74,6 +74,21 @@ def test_a_film_plays_with_its_music(frontend):
     assert frontend.complaints == []
 
 
+def test_a_workflow_that_asks_for_app_mode_opens_as_its_page_and_ours_as_a_graph(frontend):
+    graph = workflow("text_to_music")
+    page = frontend.page.get_by_test_id("linear-widgets")
+    frontend.open(graph, "graph")
+    assert not page.is_visible()
+    frontend.open({**graph, "extra": {**graph["extra"], "linearMode": True}}, "page")
+    page.wait_for()
+    labels = page.get_by_test_id("builder-widget-label").all_inner_texts()
+    assert [label.partition(" ")[0] for label in labels] == ["text", "duration", "seed", "model"]
+    assert frontend.page.get_by_role("button", name="Run").last.is_visible()
+    frontend.open(graph, "graph")
+    page.wait_for(state="hidden")
+    assert frontend.complaints == []
+
+
 def test_app_mode_runs_and_plays(frontend):
     template = BY_SLUG["text_to_music"]
     frontend.open_template(template.file, PACK)

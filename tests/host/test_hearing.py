@@ -88,11 +88,23 @@ def test_cancel_keeps_the_music_decodes_it_and_leaves_the_queue_alone(host):
     seconds = sound.shape[1] / rate
     assert 5.5 < seconds < 29
     assert any(f"goes on with the first {seconds:g} of 30 s" in line for line in lines), lines
+    assert _seconds_of_next_run(host, prompt) == (30, True), "the part was taken for the whole"
+    assert _seconds_of_next_run(host, prompt) == (30, False), "the whole was not taken from the cache"
     for _ in range(600):
         if history := host.server.history(later[0]):
             break
         time.sleep(0.1)
     assert describe_failure(history) is None
+
+
+def _seconds_of_next_run(host, prompt):
+    """Run a prompt again: seconds of its saved sound, and whether the sampler ran."""
+    ran, sampler = [], key_of(prompt, "MusicGenSampleTokens")
+    entry = host.server.run(prompt, lambda name, data: ran.append(data.get("node")) if name == "executing" else None)
+    assert describe_failure(entry) is None
+    (saved,) = [item for out in entry["outputs"].values() for item in out.get("audio", []) if item["type"] == "output"]
+    sound, rate = decode(host.server.view(saved))
+    return sound.shape[1] / rate, sampler in ran
 
 
 def test_cancel_acts_within_a_tenth_of_a_second(host):
