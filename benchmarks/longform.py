@@ -19,6 +19,13 @@ Seconds are the clock's, but for one thread of a CPU, where they are the process
     python benchmarks/longform.py --model nano --seconds 30 60 120 300
 
 prints a table, and one line of JSON for machines.
+
+    python benchmarks/longform.py --drift --seconds 300 --tries 4
+
+measures something else: how far the bundled model's music moves away from its beginning, with windows as they come
+and with the guard of MusicGen Long Form, in stretches of 10 s. Theory: a window continues four seconds of the one
+before it and knows nothing of the first, so errors add up; if a try is near enough with probability p, the best of
+n is near enough with 1 - (1 - p)^n, for n times the work at most.
 """
 
 from __future__ import annotations
@@ -30,6 +37,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from drifting import drift_line, drift_rows
 from measuring import bandwidth, finish, peak_memory
 
 from models import NAMES, random_codec, random_lm, text_condition
@@ -168,8 +176,16 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--rounds", type=int, default=2, help="measurements of each length; the fastest counts")
+    parser.add_argument("--drift", action="store_true", help="measure the drift of the music, not time and memory")
+    parser.add_argument("--pieces", type=int, default=4, help="number of pieces, for --drift")
+    parser.add_argument("--tries", type=int, default=4, help="how often the guard draws a window at most, for --drift")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
+    if options.drift:
+        found = drift_rows(options.pieces, max(options.seconds), options.tries)
+        print("\n".join(map(drift_line, found)))
+        finish("longform", found, pieces=options.pieces, seconds=max(options.seconds))
+        return
     rows = measure(options)
     print("".join(f"{head:>{len(head) + 3}}" for head in HEADINGS))
     for row in rows:

@@ -16,6 +16,7 @@ from .conditioning.melody import Melody, RecordedMelody, extract_melody
 from .conditioning.written_melody import WrittenMelody
 from .config import RELEASED_CHROMA
 from .generation.generate import OnStep, generate
+from .generation.guard import Guard
 from .generation.params import GenerationParams
 from .generation.request import Request
 from .lora.apply import LoRA, merged_lm, merged_text_encoder
@@ -62,6 +63,7 @@ class MusicGen:
         style: Tensor | list[Tensor] | None = None,
         prompt: Tensor | None = None,
         on_step: OnStep | None = None,
+        guard: Guard | None = None,
     ) -> Tensor:
         """Sample codes, one item per description. Item i equals the same request alone with seed + i.
 
@@ -75,6 +77,7 @@ class MusicGen:
             style: for style models: tokens from :meth:`encode_style` for all items, or one for each.
             prompt: codes `[B or 1, K, T0]` to continue; the output begins with them.
             on_step: called with a :class:`StepProgress` after every step; an exception from it cancels.
+            guard: for long pieces: judges each window, which may be drawn again; see `DriftGuard`.
 
         Returns:
             Codes int64 `[B, K, T]` on the CPU, T frames for `params.duration` seconds.
@@ -92,7 +95,7 @@ class MusicGen:
             styles=_styles(style, batch),
             prompt=None if prompt is None else as_tensor(prompt, "prompt", "codes int64 [batch, codebooks, frames]"),
         )
-        return generate(self.lm, self.config, request, on_step=on_step, device=self.device)
+        return generate(self.lm, self.config, request, on_step=on_step, device=self.device, guard=guard)
 
     def with_lora(self, lora: LoRA, strength: float = 1.0) -> MusicGen:
         """Return this model with a LoRA from `read_lora` merged in; `self` does not change, and both share weights."""

@@ -12,6 +12,7 @@ from .editing import MusicGenEditTokens
 from .filling import MusicGenFill, MusicGenLoop
 from .host import folders
 from .loaders import MusicGenLoader, MusicGenLoraLoader
+from .long_form import MusicGenLongForm
 from .measuring import MusicGenMeasure
 from .picking import MusicGenPick
 from .pictures import MusicGenPlot
@@ -20,9 +21,11 @@ from .replacements import register_replacements
 from .sampling import MusicGenSampleTokens
 from .saving import MusicGenSaveCheckpoint
 from .scores import MusicGenEditMelody, MusicGenSaveMidi, MusicGenScore
+from .songs import MusicGenDataset
 from .text_to_music import MusicGenTextToMusic
 from .timing import MusicGenCurves, MusicGenDuration
 from .token_files import MusicGenLoadTokens, MusicGenSaveTokens
+from .training import MusicGenSaveLora, MusicGenTrainLora
 from .words import MusicGenTempoKey
 
 
@@ -49,6 +52,7 @@ class MusicGenExtension(ComfyExtension):
             MusicGenTimeline,
             MusicGenGuidance,
             MusicGenLoraLoader,
+            MusicGenLongForm,
             MusicGenTempoKey,
             MusicGenDuration,
             MusicGenPick,
@@ -62,6 +66,9 @@ class MusicGenExtension(ComfyExtension):
             MusicGenTextToMusic,
             MusicGenCatalogue,
             MusicGenMeasure,
+            MusicGenDataset,
+            MusicGenTrainLora,
+            MusicGenSaveLora,
             MusicGenEditTokens,
             MusicGenFill,
             MusicGenLoop,

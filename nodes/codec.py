@@ -14,9 +14,19 @@ from ..musicgen.codec.cyclic import decode_cyclic
 from ..musicgen.loudness import CEILING_DB, apply_gain, integrated_loudness, loudness_gain, unclipped_gain
 from .host import patchers, previews, progress
 from .host.telling import Node
+from .inputs.long_form import finished
 from .inputs.sound import read_audio
 from .inputs.tokens import encoded_tokens, read_tokens
-from .sockets import CATEGORY, CodecHandle, CodecSocket, PlayerSocket, Tokens, TokensSocket
+from .sockets import (
+    CATEGORY,
+    CodecHandle,
+    CodecSocket,
+    LongForm,
+    LongFormSocket,
+    PlayerSocket,
+    Tokens,
+    TokensSocket,
+)
 
 UNCLIPPED, AS_IT_IS, TO_LOUDNESS = "avoid clipping", "as it is", "to a loudness"
 LOUDNESS = -14.0
@@ -61,6 +71,13 @@ class MusicGenEnCodecDecode(Node):
                     "services play at about -14 LUFS, broadcast at -23.",
                 ),
                 PlayerSocket.Input("audioUI", optional=True, tooltip="Plays the sound after a run."),
+                LongFormSocket.Input(
+                    "long_form",
+                    display_name="long form",
+                    optional=True,
+                    tooltip="From MusicGen Long Form: holds the level of a long piece, and fades its beginning and "
+                    "its end. The level above applies afterwards.",
+                ),
             ],
             outputs=[
                 io.Audio.Output("audio", display_name="audio", tooltip="The sound, at the sample rate of the codec.")
@@ -76,10 +93,12 @@ class MusicGenEnCodecDecode(Node):
         tokens: Tokens,
         level: str = UNCLIPPED,
         loudness: float = LOUDNESS,
+        long_form: LongForm | None = None,
         **_player: Any,
     ) -> io.NodeOutput:
-        rows = _decode(codec, read_tokens(tokens, codec), tokens["num_samples"], loop=bool(tokens.get("loop")))
         rate = codec.patcher.model.sample_rate
+        rows = _decode(codec, read_tokens(tokens, codec), tokens["num_samples"], loop=bool(tokens.get("loop")))
+        rows = [finished(row, rate, long_form) for row in rows]
         gains = _gains(rows, rate, level, loudness)
         rows = [apply_gain(row, gain) if gain else row for row, gain in zip(rows, gains, strict=True)]
         lines = [

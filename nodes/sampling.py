@@ -9,6 +9,7 @@ import torch
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..musicgen.evaluation.drift import DriftGuard
 from ..musicgen.generation.generate import generate
 from ..musicgen.generation.params import GenerationParams
 from ..musicgen.generation.partial import complete_part
@@ -21,6 +22,7 @@ from ..musicgen.lm.cpu_compiler import is_decided, why_not_compiled
 from .host import kept, patchers, previews, progress
 from .host.telling import Node
 from .inputs.conditions import read_request
+from .inputs.long_form import guard_of, recipe_of_long_form, told_drift, with_windows
 from .inputs.parts import check_codec
 from .inputs.recipes import recipe_of
 from .inputs.tokens import sampled_tokens
@@ -30,6 +32,8 @@ from .sockets import (
     CodecHandle,
     CodecSocket,
     GuidanceSocket,
+    LongForm,
+    LongFormSocket,
     MelodyBatch,
     MelodySocket,
     ModelHandle,
@@ -151,6 +155,13 @@ class MusicGenSampleTokens(Node):
                     optional=True,
                     tooltip="Numbers that change during the piece, from MusicGen Guidance, in place of those here.",
                 ),
+                LongFormSocket.Input(
+                    "long_form",
+                    display_name="long form",
+                    optional=True,
+                    tooltip="From MusicGen Long Form, for pieces longer than the model's window: windows that drift "
+                    "away from the first one are drawn again, and the node shows the drift of each.",
+                ),
             ],
             outputs=[
                 TokensSocket.Output(
@@ -187,6 +198,7 @@ class MusicGenSampleTokens(Node):
         codec: CodecHandle | None = None,
         on_cancel: str = DISCARD,
         guidance: Schedules | None = None,
+        long_form: LongForm | None = None,
         **_player: Any,
     ) -> io.NodeOutput:
         chosen = None if pattern == AUTO else pattern
@@ -201,6 +213,7 @@ class MusicGenSampleTokens(Node):
             # The widget weighs against a style only, as ever; MusicGen Guidance weighs against a melody too.
             cfg_coef_beta=cfg_coef_beta if melody is None else 1.0,
         )
+        params = with_windows(params, long_form, model)
         request = read_request(
             model,
             params,
@@ -215,21 +228,38 @@ class MusicGenSampleTokens(Node):
         _warn_of_foreign_pattern(model, params.pattern, cls.hidden.unique_id)
         _tell_of_long_prompt(model, request, cls.hidden.unique_id)
         player = None if codec is None else previews.GrowingPlayer(check_codec(codec, model), cls.hidden.unique_id)
-        codes = _sample(model, request, player, keep=on_cancel == KEEP, node_id=cls.hidden.unique_id)
-        recipe = recipe_of(model, params, request, positive, negative, style)
+        guard, hearing = guard_of(long_form, model, codec, request)
+        codes = _sample(
+            model, request, player, keep=on_cancel == KEEP, node_id=cls.hidden.unique_id, guard=guard, hearing=hearing
+        )
+        if guard is not None:
+            progress.show(cls.hidden.unique_id, told_drift(guard))
+        recipe = recipe_of(model, params, request, positive, negative, style) | recipe_of_long_form(long_form)
         tokens = sampled_tokens(codes, model, params, duration, recipe)
         return io.NodeOutput(tokens, ui=player and player.shown())
 
 
 def _sample(
-    model: ModelHandle, request: Request, player: previews.GrowingPlayer | None, *, keep: bool, node_id: str | None
+    model: ModelHandle,
+    request: Request,
+    player: previews.GrowingPlayer | None,
+    *,
+    keep: bool,
+    node_id: str | None,
+    guard: DriftGuard | None = None,
+    hearing: CodecHandle | None = None,
 ) -> Tensor:
-    """Codes of a request, with the weights and the memory from the host; with keep, on Cancel those that exist."""
+    """Codes of a request, with the weights and the memory from the host; with keep, on Cancel those that exist.
+
+    hearing: the codec of the guard.
+    """
     lm, config = model.patcher.model, model.config
     report = progress.StepReporter(request.steps(config), partial(_draw_first, card=config.card))
     memory = request.bytes(config, lm.dtype.itemsize) + (0 if player is None else player.memory_required())
-    beside = None if player is None else player.patcher
+    beside = hearing.patcher if hearing is not None else None if player is None else player.patcher
     with patchers.on_device(model.patcher, memory_required=memory, beside=beside) as device:
+        if guard is not None:
+            patchers.require_whole(beside)
         if player is not None:
             report.watch = player.start()
         graphs = patchers.may_record(model.patcher)
@@ -238,7 +268,7 @@ def _sample(
             why_not_compiled()
             progress.show(node_id, "")
         try:
-            return generate(lm, config, request, on_step=report, device=device, use_cuda_graphs=graphs)
+            return generate(lm, config, request, on_step=report, device=device, use_cuda_graphs=graphs, guard=guard)
         except progress.Interrupted:
             codes = complete_part(report.last.codes()) if keep and report.last is not None else None
             if codes is None or codes.shape[2] <= request.prompt_frames:

@@ -23,6 +23,12 @@ StyleSocket = io.Custom("MUSICGEN_STYLE")
 TokensSocket = io.Custom("MUSICGEN_TOKENS")
 GuidanceSocket = io.Custom("MUSICGEN_GUIDANCE")
 """Carries `Schedules`: numbers of the sampler that change over time."""
+LongFormSocket = io.Custom("MUSICGEN_LONG_FORM")
+SongsSocket = io.Custom("MUSICGEN_SONGS")
+LoraSocket = io.Custom("LORA_MODEL")
+"""Core's own: a dict of a LoRA's tensors by name, which Save LoRA Weights saves."""
+LossSocket = io.Custom("LOSS_MAP")
+"""Core's own: a dict with the losses of all steps as a list under `loss`, which Plot Loss Graph draws."""
 PlayerSocket = io.Custom("AUDIO_UI")
 """The frontend's audio player, a widget that the host fills from a node's output and that sends nothing."""
 
@@ -99,6 +105,24 @@ class StyleBatch:
     items: tuple[Tensor, ...]
     conditioner: str
     model: str
+
+
+@dataclass(frozen=True)
+class LongForm:
+    """How a piece of several windows is made: on MUSICGEN_LONG_FORM.
+
+    window, overlap: seconds, None for the model's own. tries, tolerance: of the guard. rests: whether the piece should
+    end on the chord of its key. even: whether the decoder holds the level. fade_in, fade_out: seconds.
+    """
+
+    window: float | None
+    overlap: float | None
+    tries: int
+    tolerance: float
+    rests: bool
+    even: bool
+    fade_in: float
+    fade_out: float
 
 
 class _MayLoop(TypedDict, total=False):

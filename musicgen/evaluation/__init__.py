@@ -6,6 +6,7 @@ disk; :func:`evaluate` measures whole folders.
 """
 
 from .asked import key_asked, key_name, parse_key, tempo_asked
+from .beats import beat_times
 from .embedders import Clap, EncodecStates, MertStates, TagClassifier, Vggish
 from .evaluate import Options, evaluate, save_statistics
 from .frechet import distance_of, frechet_distance, frechet_infinity
@@ -54,6 +55,7 @@ __all__ = [
     "Statistics",
     "TagClassifier",
     "Vggish",
+    "beat_times",
     "bootstrap_interval",
     "chroma_agreement",
     "chroma_cosine",

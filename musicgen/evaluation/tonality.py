@@ -128,7 +128,14 @@ def key_fit(profile: Tensor, key: int, mode: str) -> Tensor:
     """Correlate pitch classes `[B, 12]`, as :func:`pitch_classes` returns them, with a key's: `[B]`, -1 to 1."""
     template = torch.zeros(12)
     template[[(key + step) % 12 for step in SCALES[mode]]] = torch.tensor(_DEGREE_WEIGHTS)
-    template = template - template.mean()
-    heights = profile.pow(0.3)
-    heights = heights - heights.mean(dim=-1, keepdim=True)
-    return (heights @ template) / (heights.norm(dim=-1) * template.norm()).clamp_min(1e-12)
+    return _correlate(profile.pow(0.3), template)
+
+
+def correlate_profiles(profile: Tensor, other: Tensor) -> Tensor:
+    """Correlate pitch classes `[..., 12]` with each other, small ones raised: `[...]`, -1 to 1."""
+    return _correlate(profile.pow(0.3), other.pow(0.3))
+
+
+def _correlate(first: Tensor, second: Tensor) -> Tensor:
+    first, second = (each - each.mean(dim=-1, keepdim=True) for each in (first, second))
+    return (first * second).sum(dim=-1) / (first.norm(dim=-1) * second.norm(dim=-1)).clamp_min(1e-12)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from ..lm.cpu_team import Team
 from ..lm.language_model import LMModel
 from ..lm.rows import Conditions
 from .conditions import window_conditions, window_drawing, window_guide
+from .guard import Guard, seed_of_try
 from .request import Request
 from .windows import Window
 
@@ -60,6 +61,7 @@ def generate(
     slow: bool = False,
     use_cuda_graphs: bool | None = None,
     use_compiled_steps: bool | None = None,
+    guard: Guard | None = None,
 ) -> Tensor:
     """Sample the codes of a request.
 
@@ -76,14 +78,19 @@ def generate(
             freed before this returns, and the codes are the same with and without them.
         use_compiled_steps: run each step of a CPU in one compiled call; None does so where that is
             possible and MUSICGEN_COMPILED is not 0.
+        guard: judges each window, which is then drawn again where it is too far from the first; the
+            best try stays. The first try is the same as without a guard. Progress shows a window
+            once it stays.
 
     Returns:
         Codes int64 `[B, K, T]` on the CPU; the prompt's codes come first.
 
     Raises:
-        ValueError: a number is out of range, the request does not fit the model, or the model's
-            logits are not finite.
+        ValueError: a number is out of range, the request does not fit the model, a guard came with noise
+            that cannot be drawn again, or the model's logits are not finite.
     """
+    if guard is not None and noise is not None:
+        raise ValueError("a guard draws windows again from seeds of its own; give either a guard or noise.")
     request = request.checked(config)
     device, windows = torch.device(device), request.windows(config)
     codes = _laid_out(request, config, windows[-1].first + windows[-1].num_frames)
@@ -110,8 +117,13 @@ def generate(
                 slow=slow,
             )
             for number, window in enumerate(windows):
-                done = sum(counts[: index * len(windows) + number])
-                part.fill_window(window, _Reporter(done, sum(counts), after_step, on_step))
+                place = index * len(windows) + number
+                report = _Reporter(sum(counts[:place]), sum(counts), after_step, on_step)
+                if guard is None:
+                    part.fill_window(window, report)
+                else:
+                    part.hold_window(window, guard, report)
+                    report(counts[place], codes.clone)
     return codes
 
 
@@ -133,12 +145,14 @@ class _Reporter:
     total: int
     after_step: Callable[[], None]
     on_step: OnStep | None
+    still: int | None = None
+    """A number of steps to report in place of every other, while a window is drawn again."""
 
     def __call__(self, step: int, codes: Callable[[], Tensor]) -> None:
         """Report step `step` of the window, counted from 1."""
         self.after_step()
         if self.on_step is not None:
-            self.on_step(StepProgress(self.done + step, self.total, codes))
+            self.on_step(StepProgress(self.done + (step if self.still is None else self.still), self.total, codes))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,8 +170,48 @@ class _Part:
     team: Team | None
     slow: bool
 
-    def fill_window(self, window: Window, report: _Reporter) -> None:
-        """Decode these items' unknown codes in one window into `codes`, in place."""
+    def hold_window(self, window: Window, guard: Guard, report: _Reporter) -> None:
+        """Decode one window, and again the items that a guard finds too far off; each keeps its best try."""
+        span, end = slice(window.first, window.first + window.num_frames), window.first + window.num_frames
+        before = self.codes[:, :, span].clone()
+        self.fill_window(window, report, shown=before if window.first else None)
+        # The best try of each item so far: its cost and its codes.
+        best = {
+            item: (guard.cost(item, self.codes[item, :, :end], window), self._taken(item, span)) for item in self.items
+        }
+        drawn = dict.fromkeys(self.items, 1)
+        for attempt in range(1, guard.tries if self.noise is not None else 1):
+            again = [item for item, (cost, _) in best.items() if cost > 1.0]
+            if not again:
+                break
+            self.codes[again, :, span] = before[again]
+            self._drawn_again(again, window, attempt).fill_window(window, replace(report, still=0), shown=before)
+            for item in again:
+                drawn[item] += 1
+                cost = guard.cost(item, self.codes[item, :, :end], window)
+                if cost < best[item][0]:
+                    best[item] = cost, self._taken(item, span)
+                self.codes[item, :, span] = best[item][1]
+        for item in self.items:
+            guard.accept(item, self.codes[item, :, :end], window, drawn[item])
+
+    def _taken(self, item: int, span: slice) -> Tensor:
+        return self.codes[item, :, span].clone()
+
+    def _drawn_again(self, items: list[int], window: Window, attempt: int) -> _Part:
+        """Some of these items alone, with the seeds of another try of a window."""
+        request = self.request.select([list(self.items).index(item) for item in items])
+        request = replace(request, seeds=[seed_of_try(seed, window, attempt) for seed in request.item_seeds])
+        return replace(self, request=request, items=items, noise=_seeded_noise(request, self.config))
+
+    def fill_window(self, window: Window, report: _Reporter, shown: Tensor | None = None) -> None:
+        """Decode these items' unknown codes in one window into `codes`, in place.
+
+        Args:
+            window: the frames to decode.
+            report: called after each step.
+            shown: codes `[B, K, T]` of the window for progress, while it is not known whether the new ones stay.
+        """
         pattern = self.request.pattern(self.config, window.num_frames)
         items, span = torch.tensor(self.items), slice(window.first, window.first + window.num_frames)
         # [items, K, S]: the window's codes, laid out by the pattern
@@ -166,7 +220,10 @@ class _Part:
 
         def snapshot() -> Tensor:
             self.codes[items, :, span] = pattern.revert_sequence(sequence).cpu()
-            return self.codes.clone()
+            codes = self.codes.clone()
+            if shown is not None:
+                codes[:, :, span] = shown
+            return codes
 
         request = self.request
         self._decode(

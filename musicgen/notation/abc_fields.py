@@ -15,7 +15,7 @@ _FRACTION = re.compile(r"(\d{1,4})\s*/\s*(\d{1,4})")
 _TEMPO = re.compile(r"(?:(\d{1,3}\s*/\s*\d{1,3}(?:\s+\d{1,3}\s*/\s*\d{1,3})*)\s*=\s*)?(\d{1,4}(?:\.\d*)?)")
 SIGNS = {"^": 1, "^^": 2, "_": -1, "__": -2, "=": 0, "": None}
 _BAGPIPES = {"F": 1, "C": 1}
-_MOST = 64
+_MOST, _SHORTEST_UNIT = 64, 1024
 _NO_MODES = ("clef", "treble", "bass", "alto", "tenor", "exp", "transpose", "octave", "middle", "stafflines")
 _MINOR_MODES = ("m", "min", "aeo", "dor", "phr")
 
@@ -86,7 +86,7 @@ def parse_unit(text: str) -> Fraction:
     match = _FRACTION.fullmatch(text.strip())
     if text.strip() == "1":
         return Fraction(1)
-    if match is None or not int(match[1]) or not int(match[2]):
+    if match is None or not int(match[1]) or not 0 < int(match[2]) <= _SHORTEST_UNIT:
         raise ValueError(f"L:{text[:40]}; allowed are lengths such as L:1/8")
     return Fraction(int(match[1]), int(match[2]))
 

@@ -20,7 +20,7 @@ _TOKEN = re.compile(
     rf"|\[(?P<field>[A-Za-z]):(?P<value>[^\]]*)\]"
     rf"|\[(?P<ending>\d[\d,-]*)"
     rf"|(?P<bar>:*\[?\|[|\]]?:*|::+|\|?\]|:+(?=\|))(?P<after>\d[\d,-]*)?"
-    rf"|\((?P<tuple>\d)(?::(?P<time>\d*))?(?::(?P<count>\d*))?"
+    rf"|\((?P<tuple>\d)(?::(?P<time>\d{{0,2}}))?(?::(?P<count>\d{{0,2}}))?"
     rf"|\[(?P<chord>[^\]|:]*)\](?P<chord_length>{_LENGTH})(?P<chord_tie>-?)"
     rf"|(?P<note>{_NOTE}){_LENGTH}(?P<tie>-?)"
     rf"|(?P<rest>[zx]){_LENGTH}"
@@ -37,6 +37,8 @@ _ANNOTATION = "^_<>@"
 _MIDDLE = 60
 _SHORT_METER = Fraction(3, 4)
 _MOST_BARS = 1000
+_LONGEST, _MOST_SLASHES = 512, 9
+"""Bounds of the length of a note, so that times stay short fractions."""
 
 
 def length_of(text: str) -> Fraction:
@@ -48,15 +50,15 @@ def length_of(text: str) -> Fraction:
     Raises:
         ValueError: the note would have no length.
     """
-    number, *below = re.split(r"/", text)
+    number, *below = text.split("/")
     value = Fraction(int(number) if number else 1)
-    for part in below:
+    for part in below[:_MOST_SLASHES]:
         divisor = int(part) if part else 2
-        if not divisor:
-            raise ValueError(f"a note has the length {text}; allowed are lengths above 0, such as 2 or 1/2")
-        value /= divisor
-    if not value:
-        raise ValueError(f"a note has the length {text}; allowed are lengths above 0, such as 2 or 1/2")
+        value = value / divisor if divisor else Fraction(0)
+    if not 0 < value.numerator <= _LONGEST or value.denominator > _LONGEST or len(below) > _MOST_SLASHES:
+        raise ValueError(
+            f"a note has the length {text[:20]}; allowed are lengths above 0 with numbers up to {_LONGEST}, such as 1/2"
+        )
     return value
 
 
@@ -221,6 +223,8 @@ class VoiceReader:
 
     def _break(self, marks: str) -> None:
         """Lengthen the note before and shorten the next one, or the other way round for `<`."""
+        if self._stretch != 1:
+            raise ValueError(f"{marks[:10]} stands behind another broken rhythm; allowed is one between two notes")
         short = Fraction(1, 2 ** min(len(marks), 4))
         before, after = (2 - short, short) if marks[0] == ">" else (short, 2 - short)
         for index in range(len(self.events) - 1, -1, -1):

@@ -10,7 +10,7 @@ from .keys import NATURALS
 from .score import Note, Score, Voice, check_count, check_score, check_tempo, check_text
 
 _NOTE = re.compile(r"([A-Ga-g])([#b\u266f\u266d]?)(-?\d)?")
-_BEATS = re.compile(r"\d+(?:\.\d+)?(?:/\d+)?")
+_BEATS = re.compile(r"\d{1,4}(?:\.\d{1,4})?(?:/\d{1,2})?")
 _SHIFT = {"#": 1, "b": -1, "\u266f": 1, "\u266d": -1, "": 0}
 _RESTS = ("-", "r", "R", "z")
 _MOST_BEATS = 1000

@@ -35,8 +35,8 @@ def scores_plot(
     cells[marked] = torch.tensor(canvas.theme.grid) / 255
     canvas.fill(cells)
     for row in range(1, len(pieces)):
-        y = canvas.y(1 - row / len(pieces))
-        canvas.draw.line((canvas.left, y, canvas.right - 1, y), canvas.theme.page, 1)
+        line = canvas.y(1 - row / len(pieces))
+        canvas.draw.line((canvas.left, line, canvas.right - 1, line), canvas.theme.page, 1)
     for row in range(len(pieces)):
         y = 1 - (row + 0.5) / len(pieces)
         if marked[row]:

@@ -152,6 +152,15 @@ def is_whole(patcher: Any) -> bool:
     return all(weight.device.type == patcher.load_device.type for weight in weights)
 
 
+def require_whole(patcher: Any) -> None:
+    """Raise where a loaded model of plain torch layers is not on its device as a whole."""
+    if not is_whole(patcher):
+        raise ValueError(
+            "the codec does not fit on the device beside the language model, and the guard of MusicGen Long Form needs "
+            "both at once; disconnect long form, or free memory on the device."
+        )
+
+
 def load_for_saving(patchers: list[Any]) -> None:
     """Bring models to where :func:`weights_for_saving` finds them, all at once so that none evicts another."""
     mm.load_models_gpu(patchers)

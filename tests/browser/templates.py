@@ -38,7 +38,12 @@ KINDS = {
     "MusicGenTempoKey": Kind(270, 170),
     "MusicGenTimeline": Kind(420, 300),
     "MusicGenGuidance": Kind(290, 260),
+    "MusicGenDataset": Kind(310, 560),
+    "MusicGenTrainLora": Kind(310, 640),
+    "MusicGenSaveLora": Kind(280, 110),
+    "LossGraphNode": Kind(310, 360),
     "PreviewAny": Kind(300, 240),
+    "MusicGenLongForm": Kind(290, 340),
     "MusicGenRank": Kind(310, 560),
     "MusicGenCatalogue": Kind(280, 240),
     "LoadAudio": Kind(280, 136),
@@ -134,9 +139,9 @@ TEMPLATES = (
     Template(
         "long_piece",
         "Long Piece",
-        f"{FIRST}*duration*, up to an hour. Beyond its window the model goes on from the end of the last part. The "
-        f"sampler plays the piece while it grows, and *on Cancel* can keep it. {SAVED}",
-        (LOADER, ((2, 320),), SAMPLER, ((4, 0),), ((5, 0), (6, 280))),
+        f"{FIRST}*duration*, up to an hour. Beyond its window the model goes on from the end of the last part; "
+        f"*MusicGen Long Form* draws parts again that drift away from the first, and fades the end. {SAVED}",
+        (LOADER, ((2, 320), (7, 540)), SAMPLER, ((4, 0),), ((5, 0), (6, 280))),
         BASIC,
         (5,),
     ),

@@ -21,6 +21,7 @@ IDS = [
     "MusicGenTimeline",
     "MusicGenGuidance",
     "MusicGenLoraLoader",
+    "MusicGenLongForm",
     "MusicGenTempoKey",
     "MusicGenDuration",
     "MusicGenPick",
@@ -34,6 +35,9 @@ IDS = [
     "MusicGenTextToMusic",
     "MusicGenCatalogue",
     "MusicGenMeasure",
+    "MusicGenDataset",
+    "MusicGenTrainLora",
+    "MusicGenSaveLora",
     "MusicGenEditTokens",
     "MusicGenFill",
     "MusicGenLoop",
@@ -123,7 +127,7 @@ def test_the_saver_states_that_the_licence_stays(node_list):
 def test_the_samplers_inputs_keep_their_order(node_list):
     ids = [part.id for part in node_list[2].GET_SCHEMA().inputs]
     sockets, optional = ["model", "positive"], ["negative", "melody", "prompt", "style", "cfg_coef_beta"]
-    later = ["codec", "on_cancel", "audioUI", "guidance"]
+    later = ["codec", "on_cancel", "audioUI", "guidance", "long_form"]
     widgets = ["duration", "batch_size", "seed", "cfg_coef", "temperature", "top_k", "top_p", "pattern"]
     assert ids == sockets + widgets + optional + later
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 
 import pytest
 
@@ -168,6 +169,29 @@ def test_any_text_is_read_or_refused_in_a_sentence():
             assert read_abc(text).num_notes > 0
         except ValueError as error:
             assert str(error).endswith(".")
+
+
+@pytest.mark.parametrize(
+    "music",
+    [
+        "C" + "/" * 100_000 + "D" * 90_000,
+        " ".join(f"C1/{n}" for n in range(1, 513)) * 10,
+        "C>" + " >" * 50_000 + "D",
+        "(3:" + "9" * 100_000 + ":CDE",
+        "C" + "/1" * 90_000,
+        '"' * 100_001,
+        "{" * 100_000,
+        "[" * 100_000,
+        "V:" + "\nV:".join(map(str, range(20_000))),
+    ],
+)
+def test_long_and_strange_texts_take_no_time(music):
+    began = time.thread_time()
+    try:
+        read_abc(HEAD + music)
+    except ValueError as error:
+        assert len(str(error)) < 300
+    assert time.thread_time() - began < 10
 
 
 def test_repeats_without_notes_end():
