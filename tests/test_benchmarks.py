@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import tarfile
 from typing import Any
 
 import pytest
@@ -96,6 +98,50 @@ def test_every_benchmark_says_what_it_measures_and_how_it_is_run():
         text = path.read_text(encoding="ascii")
         if "argparse" in text:
             assert f"python benchmarks/{path.name} " in text and "Theory. " in text, path.name
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is watched on Linux alone")
+def test_the_program_for_a_card_takes_a_step_of_each_kind_without_one(tmp_path):
+    report = run("gpu", ["--dry-run", "--out", str(tmp_path), "--only", "machine", "forms", "products"])
+    assert report["benchmark"] == "gpu" and report["dry_run"]
+    assert {row["step"] for row in report["rows"]} == {"machine", "forms", "products"}
+    assert not [row for row in report["rows"] if row["wrong"] or "failed" in row]
+    lines = (tmp_path / "results.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == report["rows"]
+
+
+@pytest.mark.host
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is watched on Linux alone")
+def test_the_program_for_a_card_runs_the_nodes_and_whole_pieces_without_one(tmp_path):
+    report = run("gpu", ["--dry-run", "--out", str(tmp_path), "--only", "small", "codec", "nodes-default"])
+    assert {row["step"] for row in report["rows"]} == {"small", "codec", "nodes-default"}
+    assert not [row for row in report["rows"] if row["wrong"] or "failed" in row]
+
+
+def test_a_step_that_is_stopped_leaves_its_results_and_says_so(tmp_path):
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--dry-run", "--out", str(tmp_path)]
+    command += ["--only", "forms", "machine", "--minutes", "0.01"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    rows = json.loads(result.stdout.splitlines()[-1])["rows"]
+    assert result.returncode == 1
+    assert [(row["step"], row["failed"]) for row in rows] == [
+        ("machine", "no time was left for it"),
+        ("forms", "no time was left for it"),
+    ]
+
+
+def test_the_archive_for_a_card_s_machine_has_all_that_it_lacks(tmp_path, comfyui):
+    command = [sys.executable, str(ROOT / "benchmarks" / "gpu.py"), "--pack", "--out", str(tmp_path)]
+    subprocess.run(
+        command, capture_output=True, check=True, timeout=300, env={**os.environ, "COMFYUI_DIR": str(comfyui)}
+    )
+    archive = tmp_path / "card.tar.xz"
+    assert archive.stat().st_size < 64 * 2**20
+    with tarfile.open(archive) as file:
+        names = set(file.getnames())
+    wanted = ["pack/benchmarks/gpu.py", "pack/musicgen/model.py", "pack/models/musicgen-nano/model.safetensors"]
+    wanted += ["ComfyUI/comfy/model_management.py", "ComfyUI/nodes.py", "site/encodec/__init__.py"]
+    assert not set(wanted) - names
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are forked and limited on Linux alone")

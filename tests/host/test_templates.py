@@ -46,6 +46,10 @@ def short_prompt(template: Template) -> dict:
         inputs = node["inputs"]
         if node["class_type"] == "MusicGenSampleTokens" and not isinstance(inputs["duration"], list):
             inputs["duration"] = 2.5 if template.slug == "continue_music" else 1.0
+        if node["class_type"] == "MusicGenDataset":
+            inputs["seconds"] = 2.0
+        if node["class_type"] == "MusicGenTrainLora":
+            inputs |= {"steps": 4, "preview_every": 2, "batch": 1}
         if node["class_type"] == "MusicGenLoader" and template.released:
             assert inputs["model"] == template.released.label
             inputs["model"] = SMALL[template.released.repo]
