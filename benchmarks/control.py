@@ -4,6 +4,9 @@ Most figures come from an ear (`hearing.py`) that learns to tell two description
 them throughout; the share of slices that it tells right in other pieces stands beside, and no figure can exceed it by
 more than chance.
 
+Theory. Every feature is a mixture of predictions, so it can move the music only between and a little beyond the
+descriptions that are mixed, and only as far as the model trusts them more than the music before.
+
     python benchmarks/control.py --pieces 32
     python benchmarks/control.py --only timeline negative --pieces 16
 
@@ -13,7 +16,6 @@ prints the rows of docs/control.md as they are measured, and one line of JSON fo
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +23,7 @@ from typing import Any
 
 import torch
 from hearing import HOP, SLICE, Ear, train_ear
+from measuring import finish
 from torch import Tensor
 
 from musicgen.conditioning.condition import TextCondition
@@ -92,7 +95,7 @@ class Studio:
         return float(heard[:, (starts >= first - 1e-6) & (starts + SLICE <= last + 1e-6)].mean())
 
 
-ROWS: list[dict[str, object]] = []
+ROWS: list[dict[str, Any]] = []
 """The figures so far."""
 
 
@@ -255,7 +258,7 @@ def main(arguments: list[str] | None = None) -> None:
     studio = Studio(load_model(args.model), args.pieces)
     for name in args.only:
         MEASURES[name](studio, args)
-    sys.stdout.write(json.dumps(ROWS) + "\n")
+    finish("control", ROWS, pieces=args.pieces)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import measuring  # noqa: F401 - puts the repository on the path
 import torch
 from torch import Tensor
 

@@ -1,8 +1,8 @@
-"""Songs that no bundled model has heard: one instrument of the sound font over a bar of five beats, or others to tell
+"""Songs that no bundled model has heard: one instrument of the sound font in a bar of three beats, or others to tell
 them from.
 
 They serve the proof of fine-tuning (`nano/teach.py`) and the songs that come with the pack. A song is seeded, has a
-melody in one of twelve keys, a bass on the first and fourth beat, and drums that divide the bar into three and two.
+melody in C, F or G major, a bass on the first beat, and drums that mark the bar.
 """
 
 from __future__ import annotations
@@ -25,22 +25,23 @@ BEAT = 20
 LOW, HIGH = 60, 83
 STEEL_DRUMS = 114
 _HOP = SAMPLE_RATE // FRAME_RATE
-_SCALES = ((0, 2, 4, 5, 7, 9, 11), (0, 2, 3, 5, 7, 8, 10))
+_SCALE = (0, 2, 4, 5, 7, 9, 11)
+_KEYS = (0, 5, 7)
 _CHORDS = (0, 3, 4, 5)
-_GAIN, _LEVEL, _FADE = 1.1, 0.7, 0.06
-# Beats of each drum, by the beats of a bar; the bar of five is three and two.
+_GAIN, _LEVEL, _FADE = 0.9, 0.7, 0.06
+# Beats and loudness of each drum, by the beats of a bar; that of three has its weight on the first.
 _DRUMS = {
-    5: (("kick", (0, 3)), ("snare", (2, 4)), ("hat", (0, 1, 2, 3, 4))),
-    4: (("kick", (0, 2)), ("snare", (1, 3)), ("hat", (0, 1, 2, 3))),
+    3: (("kick", (0,), 1.2), ("clap", (0,), 1.0), ("hat", (1, 2), 0.5)),
+    4: (("kick", (0, 2), 1.2), ("clap", (1, 3), 1.0), ("hat", (0, 1, 2, 3), 0.5)),
 }
 
 
 @dataclass(frozen=True)
 class Style:
-    """program: number of the instrument in General MIDI, from 0. beats: of a bar, 4 or 5."""
+    """program: number of the instrument in General MIDI, from 0. beats: of a bar, 3 or 4."""
 
     program: int = STEEL_DRUMS
-    beats: int = 5
+    beats: int = 3
 
 
 @lru_cache(maxsize=8)
@@ -60,7 +61,7 @@ def make_song(style: Style, seed: int, seconds: float) -> np.ndarray:
     rng = np.random.Generator(np.random.PCG64([seed, style.program, style.beats]))
     length = round(seconds * SAMPLE_RATE)
     out = np.zeros(length + 6 * SAMPLE_RATE, dtype=np.float32)
-    key, scale = int(rng.integers(12)), _SCALES[int(rng.integers(2))]
+    key, scale = int(rng.choice(_KEYS)), _SCALE
     bars = -(-length // (style.beats * BEAT * _HOP))
     riff = [_melody(style.beats, rng) for _ in range(2)]
     chords = [_CHORDS[0], *(int(rng.choice(_CHORDS)) for _ in range(3))]
@@ -70,12 +71,11 @@ def make_song(style: Style, seed: int, seconds: float) -> np.ndarray:
         for beat, held, degree in riff[(bar // 2) % 2]:
             pitch = LOW + (key + _pitch(scale, chord + degree)) % (HIGH - LOW + 1)
             _add(out, _notes(style.program)[pitch - LOW], first + beat * BEAT // 2, held * BEAT // 2, _GAIN)
-        for beat in (0, style.beats - 2):
-            pitch = 36 + (key + _pitch(scale, chord)) % 12
-            _add(out, bank.note("acoustic bass", pitch), first + beat * BEAT, 3 * BEAT // 2, 0.8)
-        for drum, beats in _DRUMS[style.beats]:
+        pitch = 36 + (key + _pitch(scale, chord)) % 12
+        _add(out, bank.note("acoustic bass", pitch), first, 3 * BEAT // 2, 0.8)
+        for drum, beats, gain in _DRUMS[style.beats]:
             for beat in beats:
-                _add(out, bank.hit("standard", drum), first + beat * BEAT, 4 * BEAT, 0.5)
+                _add(out, bank.hit("standard", drum), first + beat * BEAT, 4 * BEAT, gain)
     return np.clip(_LEVEL * out[:length], -0.99, 0.99)
 
 
@@ -105,16 +105,31 @@ def _add(out: np.ndarray, note: np.ndarray, frame: int, frames: int, gain: float
     out[start : start + held] += np.float32(gain) * part
 
 
-def write_songs(folder: Path, style: Style, count: int, seconds: float, caption: str, first: int = 0) -> None:
-    """Write songs as WAV files with one list of captions."""
+def write_mp3(path: Path, audio: np.ndarray) -> None:
+    """Write a song `[L]` as an MP3 of 48 kbit/s."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libmp3lame", rate=SAMPLE_RATE)
+        stream.layout, stream.bit_rate = "mono", 48000
+        frame = av.AudioFrame.from_ndarray(audio[None].astype(np.float32), format="fltp", layout="mono")
+        frame.sample_rate = SAMPLE_RATE
+        for packet in [*stream.encode(frame), *stream.encode(None)]:
+            container.mux(packet)
+
+
+def write_songs(folder: Path, style: Style, count: int, seconds: float, caption: str, *, mp3: bool = False) -> None:
+    """Write songs as WAV or MP3 files with one list of captions."""
     import torch
 
     folder.mkdir(parents=True, exist_ok=True)
     lines = []
     for number in range(count):
-        name = f"song_{number + 1:02}.wav"
-        audio = torch.from_numpy(make_song(style, first + number, seconds))
-        write_sound(folder / name, audio[None], SAMPLE_RATE)
+        name, audio = f"song_{number + 1:02}.{'mp3' if mp3 else 'wav'}", make_song(style, number, seconds)
+        if mp3:
+            write_mp3(folder / name, audio)
+        else:
+            write_sound(folder / name, torch.from_numpy(audio)[None], SAMPLE_RATE)
         lines.append(json.dumps({"file": name, "caption": caption}))
     (folder / "captions.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -127,9 +142,10 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=24.0)
     parser.add_argument("--caption", default="calypso")
     parser.add_argument("--program", type=int, default=STEEL_DRUMS, help="instrument of General MIDI, from 0")
-    parser.add_argument("--beats", type=int, choices=sorted(_DRUMS), default=5)
+    parser.add_argument("--beats", type=int, choices=sorted(_DRUMS), default=3)
+    parser.add_argument("--mp3", action="store_true", help="write MP3 files, as those that come with the pack are")
     args = parser.parse_args()
-    write_songs(args.folder, Style(args.program, args.beats), args.count, args.seconds, args.caption)
+    write_songs(args.folder, Style(args.program, args.beats), args.count, args.seconds, args.caption, mp3=args.mp3)
 
 
 if __name__ == "__main__":

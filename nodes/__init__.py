@@ -21,9 +21,11 @@ from .replacements import register_replacements
 from .sampling import MusicGenSampleTokens
 from .saving import MusicGenSaveCheckpoint
 from .scores import MusicGenEditMelody, MusicGenSaveMidi, MusicGenScore
+from .songs import MusicGenDataset
 from .text_to_music import MusicGenTextToMusic
 from .timing import MusicGenCurves, MusicGenDuration
 from .token_files import MusicGenLoadTokens, MusicGenSaveTokens
+from .training import MusicGenSaveLora, MusicGenTrainLora
 from .words import MusicGenTempoKey
 
 
@@ -64,6 +66,9 @@ class MusicGenExtension(ComfyExtension):
             MusicGenTextToMusic,
             MusicGenCatalogue,
             MusicGenMeasure,
+            MusicGenDataset,
+            MusicGenTrainLora,
+            MusicGenSaveLora,
             MusicGenEditTokens,
             MusicGenFill,
             MusicGenLoop,

@@ -24,6 +24,11 @@ TokensSocket = io.Custom("MUSICGEN_TOKENS")
 GuidanceSocket = io.Custom("MUSICGEN_GUIDANCE")
 """Carries `Schedules`: numbers of the sampler that change over time."""
 LongFormSocket = io.Custom("MUSICGEN_LONG_FORM")
+SongsSocket = io.Custom("MUSICGEN_SONGS")
+LoraSocket = io.Custom("LORA_MODEL")
+"""Core's own: a dict of a LoRA's tensors by name, which Save LoRA Weights saves."""
+LossSocket = io.Custom("LOSS_MAP")
+"""Core's own: a dict with the losses of all steps as a list under `loss`, which Plot Loss Graph draws."""
 PlayerSocket = io.Custom("AUDIO_UI")
 """The frontend's audio player, a widget that the host fills from a node's output and that sends nothing."""
 

@@ -51,7 +51,7 @@ BENCHMARKS = [
         {"measure", "all", "best", "worst", "most"},
         id="ranking",
     ),
-    pytest.param("control", ["--pieces", "2", "--only", "negative"], {"measure", "figures"}, id="control"),
+    pytest.param("control", ["--pieces", "2", "--only", "schedule"], {"measure", "figures"}, id="control"),
     pytest.param("codec", ["--seconds", "1", "--alone", "--rounds", "1"], {"ratio", "of_gemm", "peak"}, id="codec"),
     pytest.param(
         "node_overhead",

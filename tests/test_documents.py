@@ -50,6 +50,9 @@ print(json.dumps(found))
 """
 
 
+PROGRAMS = ("nano", "musicgen.rendering", "musicgen.evaluation", "musicgen.finetuning")
+
+
 def blocks(path: Path, *languages: str) -> list[str]:
     """The code of a document's blocks in some languages."""
     return [code for language, code in FENCE.findall(path.read_text(encoding="utf-8")) if language in languages]
@@ -84,7 +87,7 @@ def refusals() -> dict[str, str | None]:
     programs = {}
     for _, line in COMMANDS:
         words = words_of(line)
-        if words[:2] == ["python", "-m"] and words[2].startswith(("nano", "musicgen.rendering", "musicgen.evaluation")):
+        if words[:2] == ["python", "-m"] and words[2].startswith(PROGRAMS):
             programs[line] = words[2:]
         elif words[0] == "python" and words[1].startswith("benchmarks/"):
             programs[line] = words[1:]
@@ -140,7 +143,8 @@ def check_pip(words: list[str]) -> None:
 
 @pytest.mark.parametrize("path", [path for path in PATHS if blocks(path, "python")], ids=lambda p: p.name)
 def test_the_python_of_a_document_runs(path, tmp_path):
-    (tmp_path / "models").symlink_to(ROOT / "models", target_is_directory=True)
+    for name in ("models", "songs"):
+        (tmp_path / name).symlink_to(ROOT / name, target_is_directory=True)
     script = f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n" + "\n".join(blocks(path, "python"))
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]

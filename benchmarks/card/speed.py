@@ -119,6 +119,8 @@ def _transformers(report: Report, seconds: float) -> dict[str, Any]:
     from transformers import MusicgenForConditionalGeneration
 
     config = transformers_config("tiny" if report.dry else "small")
+    if report.dry:
+        config.text_encoder.num_layers = config.text_encoder.num_decoder_layers = 1
     with torch.device(report.device):
         model = MusicgenForConditionalGeneration(config)
     model = model.to(torch.float32 if report.dry else torch.bfloat16).eval()

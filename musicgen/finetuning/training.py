@@ -210,6 +210,8 @@ class Training:
             self.put(self.average)
         try:
             total = torch.stack([self.loss(batch) * len(batch.codes) for batch in batches]).sum()
+            if self.reduce is not None:  # so that all processes decide alike
+                self.reduce([total])
         finally:
             if own is not None:
                 self.put(own)
@@ -262,6 +264,7 @@ def train(
     *,
     every_seconds: float = 60.0,
     on_step: OnStep | None = None,
+    writes: bool = True,
 ) -> Trained:
     """Train to the recipe's end, from the checkpoint where there is one.
 
@@ -271,6 +274,7 @@ def train(
             none.
         every_seconds: time between two checkpoints.
         on_step: called after every step; an exception from it ends the run, and the checkpoint holds that step.
+        writes: whether this process writes the checkpoint; of several that train together one does.
 
     Returns:
         The best weights by the held-out songs; without these the last ones. Where a loss is no number any more, or
@@ -282,6 +286,8 @@ def train(
     state = None if checkpoint is None else load_checkpoint(checkpoint, training.settings())
     if state is not None:
         training.restore(state)
+    if not writes:
+        checkpoint = None
     try:
         stopped = _run(training, checkpoint, every_seconds, on_step)
     except BaseException:

@@ -137,6 +137,12 @@ class Canvas:
         """Write into the panel."""
         self.draw.text((self.x(x), self.y(y)), text, colour or self.theme.ink, self._font, anchor=anchor)
 
+    def outlined_text(self, x: float, y: float, text: str) -> None:
+        """Write over a picture, from a place to the right."""
+        theme = self.theme
+        place = (self.x(x), self.y(y))
+        self.draw.text(place, text, theme.ink, self._font, anchor="lm", stroke_width=2, stroke_fill=theme.panel)
+
     def mark(self, share: float) -> Colour:
         """The colour of a line or a bar, from 0 to 1 through the theme's part of the colour map."""
         low, high = self.theme.marks

@@ -306,7 +306,7 @@ def _resolve_input(widget: str, name: str | None, known: dict[str, Path], wanted
 
 def new_midi(prefix: str) -> Numbered:
     """The numbered name for a saved MIDI file."""
-    return _numbered(prefix, MIDI_SUFFIXES[0])
+    return numbered(prefix, MIDI_SUFFIXES[0])
 
 
 def saved_file(path: Path) -> dict[str, str]:
@@ -317,12 +317,12 @@ def saved_file(path: Path) -> dict[str, str]:
 
 def new_tokens(prefix: str) -> Numbered:
     """The numbered name for saved tokens."""
-    return _numbered(prefix, codes_file.SUFFIX)
+    return numbered(prefix, codes_file.SUFFIX)
 
 
 def new_checkpoint(prefix: str) -> Numbered:
     """The numbered name for a saved model: a prefix, with core's placeholders and sub-folders, in the output folder."""
-    return _numbered(prefix, ".safetensors")
+    return numbered(prefix, ".safetensors")
 
 
 def _is_within(root: str, path: Path) -> bool:
@@ -330,7 +330,8 @@ def _is_within(root: str, path: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
-def _numbered(prefix: str, suffix: str) -> Numbered:
+def numbered(prefix: str, suffix: str) -> Numbered:
+    """A numbered name in the output folder: a prefix, with core's placeholders and sub-folders, and a suffix."""
     prefix = prefix.replace("\\", "/")
     if not prefix.rpartition("/")[2] or prefix.rpartition("/")[2].startswith("."):
         raise ValueError(f"filename_prefix is {prefix!r}; allowed are names that begin neither with nothing nor a dot.")

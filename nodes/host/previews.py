@@ -109,7 +109,7 @@ class GrowingPlayer:
 
     def shown(self) -> dict[str, Any] | None:
         """The node's output for the frontend: the latest version, or none."""
-        return {"audio": [self._entry(self._files[-1])]} if self._files else None
+        return {"audio": [_entry(self._files[-1])]} if self._files else None
 
     def _watch(self, progress: Any) -> None:
         now = time.monotonic()
@@ -146,30 +146,57 @@ class GrowingPlayer:
         self._sound = [sound]
         if not sound.shape[1]:
             return
-        folder = Path(folder_paths.get_temp_directory())
-        folder.mkdir(parents=True, exist_ok=True)
         self._number += 1
-        path = folder / f"{self._name}_{self._number:05}.wav"
-        with wave.open(str(path), "wb") as file:
-            file.setnchannels(sound.shape[0])
-            file.setsampwidth(2)
-            file.setframerate(self._module.sample_rate)
-            file.writeframes((sound.clamp(-1, 1) * 32767).to(torch.int16).t().contiguous().numpy().tobytes())
+        path = _write_wave(f"{self._name}_{self._number:05}.wav", sound, self._module.sample_rate)
         self._files.append(path)
         while len(self._files) > _KEPT_FILES:
             self._files.pop(0).unlink(missing_ok=True)
-        context = get_executing_context()
-        data = {
-            "node": self._node_id,
-            "display_node": _display_id(self._node_id),
-            "output": {"audio": [self._entry(path)]},
-            "prompt_id": self._server.last_prompt_id if context is None else context.prompt_id,
-        }
-        self._server.send_sync("executed", data, self._server.client_id)
+        _send_output(self._server, self._node_id, {"audio": [_entry(path)]})
 
-    @staticmethod
-    def _entry(path: Path) -> dict[str, str]:
-        return {"filename": path.name, "subfolder": "", "type": "temp"}
+
+def play_meanwhile(sounds: list[Tensor], sample_rate: int, node_id: str | None, name: str) -> dict[str, Any] | None:
+    """Play sounds [C, L] on a node while it runs, one after the other and each alone; the output that it has then,
+    None where nobody listens. name: a part of the files' names."""
+    from server import PromptServer
+
+    server = getattr(PromptServer, "instance", None)
+    if server is None or server.client_id is None or node_id is None:
+        return None
+    start = f"musicgen_{secrets.token_hex(4)}_{name.replace(' ', '_')}"
+    whole = in_a_row(torch.stack(sounds), sample_rate)
+    files = [_write_wave(f"{start}_{index}.wav", each, sample_rate) for index, each in enumerate([whole, *sounds])]
+    output = {"audio": [_entry(path) for path in files]}
+    _send_output(server, node_id, output)
+    return output
+
+
+def _write_wave(name: str, sound: Tensor, sample_rate: int) -> Path:
+    """Write a sound [C, L] as a temporary file of 16 bits."""
+    folder = Path(folder_paths.get_temp_directory())
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(sound.shape[0])
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes((sound.clamp(-1, 1) * 32767).to(torch.int16).t().contiguous().numpy().tobytes())
+    return path
+
+
+def _send_output(server: Any, node_id: Any, output: dict[str, Any]) -> None:
+    """Show an output on a node in the midst of its run."""
+    context = get_executing_context()
+    data = {
+        "node": node_id,
+        "display_node": _display_id(node_id),
+        "output": output,
+        "prompt_id": server.last_prompt_id if context is None else context.prompt_id,
+    }
+    server.send_sync("executed", data, server.client_id)
+
+
+def _entry(path: Path) -> dict[str, str]:
+    return {"filename": path.name, "subfolder": "", "type": "temp"}
 
 
 def _display_id(node_id: Any) -> Any:

@@ -140,7 +140,7 @@ def _edits(prompt: dict, template: Template) -> list[dict[str, Any]]:
             edit["properties"] = {"cnr_id": package, "ver": version}
         if node == "MusicGenLoader" and template.released:
             edit["properties"]["models"] = models(template)
-        if "seed" in prompt[str(key)]["inputs"]:
+        if "seed" in prompt[str(key)]["inputs"] and node != "MusicGenTrainLora":  # whose seed stays as it is
             edit["widgets"] = {"control_after_generate": "fixed"}
         edits.append(edit)
     return sorted(edits, key=lambda edit: edit["id"])

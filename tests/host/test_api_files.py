@@ -19,6 +19,7 @@ FILE_INPUTS = {
     ("MusicGenCatalogue", "catalogue"),
     ("MusicGenLoadTokens", "file"),
     ("MusicGenLoraLoader", "lora"),
+    ("MusicGenDataset", "songs"),
 }
 
 

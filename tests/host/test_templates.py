@@ -50,6 +50,10 @@ def short_prompt(template: Template) -> dict:
             inputs |= {"sections": "0.4s - 0.6s", "candidates": 2}
         if node["class_type"] == "MusicGenLoop":
             inputs |= {"bars": 0.5, "candidates": 2}
+        if node["class_type"] == "MusicGenDataset":
+            inputs["seconds"] = 2.0
+        if node["class_type"] == "MusicGenTrainLora":
+            inputs |= {"steps": 4, "preview_every": 2, "batch": 1}
         if node["class_type"] == "MusicGenLoader" and template.released:
             assert inputs["model"] == template.released.label
             inputs["model"] = SMALL[template.released.repo]
