@@ -183,7 +183,8 @@ def left(bench: Bench) -> list[dict[str, Any]]:
 
 def loops(bench: Bench) -> list[dict[str, Any]]:
     """Make a loop of two or four bars for each seed, and measure the seam where it plays the second time."""
-    model, found = bench.model, {way: [] for way in ("plain, cut", "plain, cyclic", "loop")}
+    model = bench.model
+    found: dict[str, list[Any]] = {way: [] for way in ("plain, cut", "plain, cyclic", "loop")}
     for seed in bench.seeds:
         meter = Meter(bench.text(seed)[1])
         bars = BARS if meter.bpm > 100 else BARS // 2

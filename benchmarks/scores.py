@@ -3,10 +3,10 @@
     python benchmarks/scores.py               48 pieces for each row
     python benchmarks/scores.py --pieces 16 --only chords
 
-Each row compares pieces with the music that led them and with another one of the same kind, which is chance. Agreement
-is the share of frames in which the piece's loudest pitch class is the score's (audiocraft's chroma cosine of one-hot
-frames); chord tones is the share of the piece's chroma on the notes of the chord at each moment. Brackets hold 95 %
-intervals.
+Theory. A melody model that follows its chroma agrees with it more than with another melody; the rest is chance.
+Each row compares pieces with the music that led them and with another one of the same kind. Agreement is the share of
+frames in which the piece's loudest pitch class is the score's (audiocraft's chroma cosine of one-hot frames); chord
+tones is the share of the piece's chroma on the notes of the chord at each moment. Brackets hold 95 % intervals.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ their conditions the rows differ in length; shorter ones are padded on the left.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -38,7 +39,7 @@ class Conditions:
 
     def of_one_item(self, batch: int) -> Conditions | None:
         """Return the conditions of one item if all items of a batch have the same ones, else None."""
-        found: dict[str, Tensor] = {}
+        found: dict[str, Any] = {}
         for name in ("cross", "cross_mask", "prefix", "prefix_lengths"):
             rows = getattr(self, name)
             if rows is None:
