@@ -29,7 +29,7 @@ def test_the_archive_holds_the_pack_and_no_code_that_starts_processes():
     assert {"__init__.py", "LICENSE", "README.md", "pyproject.toml", "requirements.txt"} <= shipped
     folders = {name.partition("/")[0] for name in shipped if "/" in name}
     assert not folders & {"benchmarks", "dev", "docs", "nano", "tests"}
-    needed = ("locales", "models", "musicgen", "nodes", "subgraphs", "web", "workflows")
+    needed = ("locales", "models", "musicgen", "nodes", "songs", "subgraphs", "web", "workflows")
     assert folders == {name for name in needed if (ROOT / name).is_dir()}
     for folder in folders:
         tracked = subprocess.run(["git", "ls-files", folder], cwd=ROOT, capture_output=True, text=True, check=True)
