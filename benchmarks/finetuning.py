@@ -1,10 +1,10 @@
-"""Time and memory of a training step of a LoRA, beside transformers with PEFT on the same batch, and what GPUs need.
+"""Time and memory of a training step of a LoRA, beside transformers with PEFT on the same batch, and the memory of cards.
 
     python benchmarks/finetuning.py --threads 1 --rounds 3
     python benchmarks/finetuning.py --table              memory that cards need, computed
 
 Theory. Forward and backward passes take three times the arithmetic of a forward pass, in any program; the adapters add
-little. The rest is what each program keeps for the backward pass, and how often it reads the weights.
+little. Programs differ in the tensors that they keep for the backward pass, and in how often they read the weights.
 Each contender runs in a process of its own on random weights of the released shapes. Memory is the process's highest
 resident size, the packages and the weights included. `--table` prints the estimate for cards instead, by which
 MusicGen Train LoRA reserves its memory.
