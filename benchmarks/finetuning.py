@@ -1,4 +1,4 @@
-"""Time and memory of a training step of a LoRA, beside transformers with PEFT on the same batch, and the memory of cards.
+"""Time and memory of a LoRA's training step, beside transformers with PEFT on one batch, and the memory of cards.
 
     python benchmarks/finetuning.py --threads 1 --rounds 3
     python benchmarks/finetuning.py --table              memory that cards need, computed
