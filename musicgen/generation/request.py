@@ -127,6 +127,7 @@ class Request:
         if self.known is None:
             cuts = self._cuts(config.frame_rate)
             if cuts:
+                self._check_sections()
                 return plan_cut_windows(cuts, self.params, config.frame_rate, self.prompt_frames, **size)
             return plan_windows(self.params, config.frame_rate, self.prompt_frames, **size)
         frames = torch.nonzero((self.known < 0).any(dim=1).any(dim=0))[:, 0]  # with an unknown code
@@ -230,6 +231,9 @@ class Request:
 
     def _check_times(self) -> None:
         self.schedules.check(self.params)
+        self._check_sections()
+
+    def _check_sections(self) -> None:
         for condition in (*self.positive, *self.negative):
             if condition.span is not None and condition.span.start >= self.params.duration:
                 raise ValueError(

@@ -147,6 +147,7 @@ TEMPLATES = (
         (LOADER, ((2, 320), (7, 540)), SAMPLER, ((4, 0),), ((5, 0), (6, 280))),
         BASIC,
         (5,),
+        bends={(7, 0, 4): ((1, 900), (2, 900), (2, 70))},
     ),
     Template(
         "stereo",
@@ -347,6 +348,7 @@ TEMPLATES = (
         (LOADER, TEXT, SAMPLER, ((4, 0),), ((5, 0),), ((6, 0),)),
         ((2, "text"), (3, "batch_size"), (3, "seed"), (5, "keep"), (1, "model")),
         (6,),
+        bends={(3, 0, 5): ((2, 140), (2, 440), (3, 440), (3, 60))},
     ),
     Template(
         "score_to_music",

@@ -44,7 +44,8 @@ def short_prompt(template: Template) -> dict:
     prompt = json.loads((ROOT / "workflows" / "api" / f"{template.slug}.json").read_text(encoding="utf-8"))
     for node in prompt.values():
         inputs = node["inputs"]
-        if node["class_type"] == "MusicGenSampleTokens" and not isinstance(inputs["duration"], list):
+        whole = template.slug in ("timeline", "guidance_shaped")  # whose changes stand at times of their own
+        if node["class_type"] == "MusicGenSampleTokens" and not isinstance(inputs["duration"], list) and not whole:
             inputs["duration"] = 2.5 if template.slug == "continue_music" else 1.0
         if node["class_type"] == "MusicGenFill":
             inputs |= {"sections": "0.4s - 0.6s", "candidates": 2}
