@@ -75,7 +75,9 @@ def test_a_piece_described_through_core_is_the_piece_described_through_ours(enco
     assert torch.equal(sample(core, negative=nothing)["codes"], sample(core)["codes"])
 
 
-def test_parentheses_are_weights_to_core_and_words_to_ours(encoders, run, read):
+def test_a_weight_scales_states_in_core_and_is_a_prompt_of_its_own_in_ours(encoders, run, read):
     plain, weighted = (read(encoders.core(text)) for text in ("soft drums", "soft (drums:1.5)"))
     assert plain.shape == weighted.shape and not torch.allclose(plain, weighted)
-    assert read(run("TextEncode", text_encoder=encoders.ours, text="soft (drums:1.5)")).shape != plain.shape
+    ours = run("TextEncode", text_encoder=encoders.ours, text="soft (drums:1.5)")
+    assert torch.equal(read(ours[:1]), read(run("TextEncode", text_encoder=encoders.ours, text="soft drums")))
+    assert [entry[1].get("musicgen_weight") for entry in ours[1:]] == [-0.5]
