@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from comfy_api.latest import io
 
-from ..musicgen.rendering.rows import read_pieces
 from .host import folders, progress
 from .host.telling import Node
 from .inputs.widgets import duration_input
@@ -109,6 +108,8 @@ class MusicGenCatalogue(Node):
 
     @classmethod
     def execute(cls, catalogue: str, duration: float, first: int, count: int) -> io.NodeOutput:
+        from ..musicgen.rendering.rows import read_pieces  # a package that the other nodes do without
+
         pieces = read_pieces(folders.resolve_catalogue(catalogue), duration)
         chosen = pieces[first - 1 : first - 1 + count if count else None]
         if not chosen:

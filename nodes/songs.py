@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from comfy_api.latest import io
 
-from ..musicgen.finetuning.dataset import SongDataset, make_dataset
 from ..musicgen.plots import dataset_plot
 from .host import patchers, previews, progress, song_folders, trainings
 from .host.telling import Node
 from .inputs.trainings import check_trainable
 from .sockets import CATEGORY, ModelHandle, ModelSocket, SongsSocket
+
+if TYPE_CHECKING:
+    from ..musicgen.finetuning.dataset import SongDataset
 
 NO_SONGS = "no folder with sounds in the input folder"
 
@@ -143,6 +145,8 @@ class MusicGenDataset(Node):
 
 def _prepared(model: ModelHandle, songs: str, **settings: Any) -> tuple[SongDataset, dict[str, Any]]:
     """The dataset of a folder, and its first piece after the codec."""
+    from ..musicgen.finetuning.dataset import make_dataset
+
     assert model.parts is not None
     codec, report = model.parts[1].patcher, progress.PartReporter()
     module, config = codec.model, model.config

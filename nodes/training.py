@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from comfy_api.latest import io
 
-from ..musicgen.finetuning.adapter_folder import save_adapter
 from ..musicgen.finetuning.adapters import ALL_LINEAR, TARGETS, TrainedLora
-from ..musicgen.finetuning.dataset import SongDataset
 from ..musicgen.finetuning.recipe import DTYPES
 from .host import patchers, progress, song_folders, trainings
 from .host.telling import Node
 from .inputs.trainings import AUTO, OFF, ON, LoraRun, read_recipe
 from .sockets import CATEGORY, LoraSocket, LossSocket, ModelHandle, ModelSocket, PlayerSocket, SongsSocket
+
+if TYPE_CHECKING:
+    from ..musicgen.finetuning.dataset import SongDataset
 
 DISCARD, KEEP = "stop the run", "keep the LoRA so far"
 
@@ -200,6 +201,8 @@ class MusicGenSaveLora(Node):
             raise ValueError(
                 "the LoRA is not from MusicGen Train LoRA; save that of another model by Save LoRA Weights."
             )
+        from ..musicgen.finetuning.adapter_folder import save_adapter
+
         path = save_adapter(lora, song_folders.new_lora(filename_prefix, lora.name))
         name = song_folders.lora_name(path)
         progress.show(cls.hidden.unique_id, f"saved {path.name}; MusicGen LoRA Loader: {name}")

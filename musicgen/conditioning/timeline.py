@@ -32,9 +32,9 @@ def parse_timeline(text: str, meter: Meter | None = None, *, morph: float = 0.0)
 
     >>> for section in parse_timeline("0s lofi piano\\n15s ~4s + drums\\nbar 16: big band", Meter(120.0)):
     ...     print(section.text, section.span)
-    lofi piano Span(start=0.0, end=15.0, rise=0.0, fall=4.0)
-    lofi piano, drums Span(start=15.0, end=30.0, rise=4.0, fall=0.0)
-    big band Span(start=30.0, end=None, rise=0.0, fall=0.0)
+    lofi piano Span(start=0.0, end=15.0, rise=0.0, fall=4.0, carry=None)
+    lofi piano, drums Span(start=15.0, end=30.0, rise=4.0, fall=0.0, carry=None)
+    big band Span(start=30.0, end=None, rise=0.0, fall=0.0, carry=None)
 
     Args:
         text: the lines. A first line without a place begins at 0 s.

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..audio import resample
 from ..environment import torch_defaults
-from .embedders.clap import Clap
-from .embedders.listener import Listener
 from .frechet import FrechetReference
 from .maps import embedding_map
 from .memorisation import nearest_neighbours
@@ -20,6 +19,10 @@ from .rhythm import pulse_strength
 from .sound import is_silent, samples_beyond_full_scale
 from .statistics import statistics_of
 from .tonality import chroma_cosine
+
+if TYPE_CHECKING:
+    from .embedders.clap import Clap
+    from .embedders.listener import Listener
 
 FAD, LIKENESS, CHROMA, CLAP, PULSE = NUMBERS = ("fad", "likeness", "chroma cosine", "CLAP score", "pulse")
 """Figures of one item; a lower `fad` is better, and a higher value of each other one."""

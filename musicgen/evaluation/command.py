@@ -16,8 +16,8 @@ from pathlib import Path
 
 from ..model import load_model
 from ..writing import write_file
+from .comparison import Options, evaluate, save_statistics
 from .embedders.weights import PLACES
-from .evaluate import Options, evaluate, save_statistics
 from .measures import EMBEDDINGS, OF_EMBEDDINGS, OTHERS, Ears
 from .recipes.recipe import RECIPES, read_recipe
 from .recipes.tables import make_table

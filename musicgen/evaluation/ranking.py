@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,11 +18,13 @@ from ..conditioning.melody import Melody, chroma_of
 from ..environment import torch_defaults
 from .asked import Key, key_name
 from .batch import OnItem, Sounds
-from .embedders.clap import Clap
 from .report import short
 from .rhythm import onset_autocorrelation, tempo_fit, tempo_found
 from .sound import clipped_share, longest_repetition, silent_seconds
 from .tonality import key_fit, key_of, pitch_classes
+
+if TYPE_CHECKING:
+    from .embedders.clap import Clap
 
 CLAP, MELODY, TEMPO, KEY = PARTS = ("CLAP", "melody", "tempo", "key")
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
 
-from ..finetuning.dataset import SongDataset
 from .canvas import Canvas, Look, map_colour
 
 _QUIET, _LOUD = -48.0, -6.0
 """Levels in dB of the two ends of the colour map."""
 _ROWS, _LONGEST = 24, 60
+
+if TYPE_CHECKING:
+    from ..finetuning.dataset import SongDataset
 
 
 def dataset_plot(dataset: SongDataset, look: Look | None = None) -> Tensor:

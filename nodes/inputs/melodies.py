@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from ...musicgen.conditioning.melody import Melody
 from ...musicgen.conditioning.melody_edits import cut, join, mix, repeat, silence, stretch, transpose
 from ...musicgen.conditioning.score_tune import TAKEN, ScoreTune, Taken, chroma_notes
-from ...musicgen.notation import Score, midi_bytes, read_abc, read_chords, read_midi, read_notes
-from ...musicgen.notation.midi_reader import MAX_BYTES
 from ...musicgen.times import Meter, parse_range
 from ...musicgen.writing import Numbered, write_file
 from ..host import folders
 from ..sockets import MelodyBatch
+
+if TYPE_CHECKING:
+    from ...musicgen.notation import Score
 
 SOURCES = CHORDS, NOTES, ABC, MIDI = "chords", "notes", "ABC", "MIDI file"
 PARTS = MELODY, _ = "melody", "chords"
@@ -28,6 +29,9 @@ _USUAL_BPM = 120.0
 
 def read_score(source: str, text: str, file: str, bpm: float, beats_per_bar: int) -> Score:
     """The values of the widgets -> a score. bpm: 0 for the score's own, or 120."""
+    from ...musicgen.notation import read_abc, read_chords, read_midi, read_notes
+    from ...musicgen.notation.midi_reader import MAX_BYTES
+
     if source == MIDI:
         path = folders.resolve_midi(file)
         with path.open("rb") as stream:
@@ -93,5 +97,7 @@ def _range(text: str, meter: Meter, melody: Melody) -> tuple[float, float]:
 
 def save_midi(melody: Melody, target: Numbered, bpm: float) -> Path:
     """Write a melody's chroma as notes into a MIDI file."""
+    from ...musicgen.notation import midi_bytes
+
     data = midi_bytes(chroma_notes(melody), bpm)
     return write_file(target, lambda file: file.write(data), len(data))

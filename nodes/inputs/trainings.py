@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ...musicgen.finetuning.adapter_folder import licence_of
-from ...musicgen.finetuning.adapters import AdaptedLM, TrainedLora
-from ...musicgen.finetuning.batches import Batches, encode_captions
-from ...musicgen.finetuning.dataset import SongDataset
-from ...musicgen.finetuning.listening import Listener
-from ...musicgen.finetuning.memory import Estimate, dtype_of, fit
-from ...musicgen.finetuning.recipe import Recipe
-from ...musicgen.finetuning.training import Trained, Training, train
 from ...musicgen.units import size_text
 from ..host import patchers, progress, song_folders, trainings
 from ..sockets import ModelHandle
+
+if TYPE_CHECKING:
+    from ...musicgen.finetuning.adapters import TrainedLora
+    from ...musicgen.finetuning.dataset import SongDataset
+    from ...musicgen.finetuning.memory import Estimate
+    from ...musicgen.finetuning.recipe import Recipe
+    from ...musicgen.finetuning.training import Trained
 
 AUTO, ON, OFF = "auto", "on", "off"
 _BATCH = 4
@@ -49,6 +48,8 @@ def check_trainable(model: ModelHandle, dataset: SongDataset | None = None) -> N
 
 def read_recipe(dtype: str, recompute: str, batch: int, **numbers: Any) -> Recipe:
     """The widgets of the node -> a recipe; choices that are left to the memory begin with the quickest."""
+    from ...musicgen.finetuning.recipe import Recipe
+
     chosen = trainings.auto_dtype() if dtype == AUTO else dtype
     return Recipe(dtype=chosen, recompute=recompute == ON, batch=batch or _BATCH, **numbers)
 
@@ -64,6 +65,8 @@ class LoraRun:
 
     def fitted(self, recipe: Recipe, recompute: str, batch: int, texts: dict[str, Tensor]) -> tuple[Recipe, Estimate]:
         """The recipe as it fits into the memory that is free, said on the node; an error where none does."""
+        from ...musicgen.finetuning.memory import fit
+
         config = self.model.config
         if recipe.rank > config.lm.dim:
             raise ValueError(f"rank is {recipe.rank}; allowed is 1 to {config.lm.dim}, the width of {self.model.name}.")
@@ -83,6 +86,8 @@ class LoraRun:
 
     def captions(self) -> dict[str, Tensor]:
         """States of every caption."""
+        from ...musicgen.finetuning.batches import encode_captions
+
         with patchers.on_device(self.text_encoder.patcher, whole=True):
             return encode_captions(self.text_encoder.patcher.model, self.dataset.captions)
 
@@ -102,6 +107,12 @@ class LoraRun:
             every: steps between two sounds of the usual caption, 0 for none.
             keep: whether Cancel ends the training alone.
         """
+        from ...musicgen.finetuning.adapters import AdaptedLM
+        from ...musicgen.finetuning.batches import Batches
+        from ...musicgen.finetuning.listening import Listener
+        from ...musicgen.finetuning.memory import dtype_of
+        from ...musicgen.finetuning.training import Training, train
+
         config, digest = self.model.config, self._digest(recipe)
         with trainings.training_copy(self.model.patcher, dtype_of(recipe), size.trained + size.step) as lm:
             generator = torch.Generator().manual_seed(recipe.seed)
@@ -134,6 +145,8 @@ class LoraRun:
         return hashlib.sha256(text.encode()).hexdigest()[:24]
 
     def _about(self, recipe: Recipe, result: Trained) -> dict[str, Any]:
+        from ...musicgen.finetuning.adapter_folder import licence_of
+
         return {
             "dataset": self.dataset.name,
             "caption": self.usual_caption(),

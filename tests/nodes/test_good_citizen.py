@@ -82,6 +82,20 @@ def inputs_of(run, load, encode, sample, comfy, models_folder, tmp_path, monkeyp
         run("SaveTokens", tokens=tokens(), filename_prefix="tokens/mine")
         return "tokens/mine_00001_.safetensors [output]"
 
+    def songs():
+        (tmp_path / "user").mkdir(exist_ok=True)
+        monkeypatch.setattr(comfy.folder_paths, "user_directory", str(tmp_path / "user"))
+        chosen = {"songs": "bundled/five songs", "trigger": "kalo", "caption": "", "seconds": 4.0, "held_out": 0.2}
+        return {"model": load("text").model, **chosen}
+
+    def training():
+        numbers = {"steps": 2, "learning_rate": 0.01, "rank": 2, "seed": 1, "preview_every": 0, "batch": 1}
+        more = {"alpha": 0.0, "accumulate": 1, "warmup": 1, "drop_text": 0.1, "patience": 0}
+        chosen = {"targets": "all linear", "dtype": "auto", "dataset": run("Dataset", **songs())[0]}
+        return {"model": load("text").model, **chosen, **numbers, **more}
+
+    drawn = {"seed": 1, "cfg_coef": 3.0, "temperature": 1.0, "top_k": 250, "top_p": 0.0, "candidates": 1, "rounds": 1}
+    meter = {"bpm": 120.0, "beats_per_bar": 4}
     parts = Types.VideoComponents(images=torch.zeros(5, 4, 4, 3), frame_rate=Fraction(25), audio=None)
     widgets = {"cfg_coef": 3.0, "temperature": 1.0, "top_k": 250, "top_p": 0.0, "pattern": "auto"}
     cases = {
@@ -155,7 +169,33 @@ def inputs_of(run, load, encode, sample, comfy, models_folder, tmp_path, monkeyp
         },
         "MusicGenTextToMusic": lambda: {"model_name": "tiny/text", "text": "jazz", "duration": 0.5, "seed": 1},
     }
-    return lambda node_id: cases[node_id]()
+    working_cases = {
+        "MusicGenDataset": songs,
+        "MusicGenTrainLora": training,
+        "MusicGenSaveLora": lambda: {"lora": run("TrainLora", **training())[0], "filename_prefix": "loras/mine"},
+        "MusicGenEditTokens": lambda: {
+            "operation": "reverse sections",
+            "tokens": tokens(),
+            **{"ranges": "0s - 0.2s\n0.3s - 0.5s", "repeats": 2, "codebooks": "", **meter},
+        },
+        "MusicGenFill": lambda: {
+            "model": load("text").model,
+            "positive": encode("jazz"),
+            "tokens": tokens(),
+            **{"sections": "0.2s - 0.3s", "before": 0.0, "kept_codebooks": 0, **drawn, **meter},
+        },
+        "MusicGenLoop": lambda: {
+            "model": load("text").model,
+            "positive": encode("jazz"),
+            **{"bars": 0.5, "batch_size": 1, **drawn, **meter},
+        },
+        "MusicGenLongForm": lambda: {
+            **{"window": "1s", "overlap": "0.4s", "tries": 2, "tolerance": 1.0, "even": True},
+            **{"ending": "as it comes", "fade_out": "0.2s"},
+        },
+        "MusicGenRank": lambda: {"audio": audio, "tokens": tokens(), "keep": 1},
+    }
+    return lambda node_id: (cases | working_cases)[node_id]()
 
 
 @pytest.mark.parametrize("node_id", sorted(IDS))

@@ -14,7 +14,7 @@ from ...conditioning.melody import extract_melody
 from ...config import RELEASED_CHROMA
 from ...model import MusicGen, load_model
 from ...writing import write_file
-from ..evaluate import Options, evaluate
+from ..comparison import Options, evaluate
 from ..folders.sounds import list_sounds, read_sound, write_sound
 from ..measures import Ears
 from ..report import Report
