@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from musicgen.generation.patterns import (
@@ -75,6 +75,7 @@ def assert_round_trip(pattern: Pattern) -> None:
     assert int(pattern.mask.sum()) == codes[0].numel()
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine draws slowly
 @given(name=names, frames=sizes, channels=st.sampled_from([1, 2]), levels=st.integers(1, 6))
 def test_every_named_pattern_gives_back_what_it_was_given(name, frames, channels, levels):
     own = [level for level in range(levels) for _ in range(channels)]
