@@ -6,6 +6,7 @@ from comfy_api.latest import io
 
 from .host.telling import Node
 from .inputs.long_form import ENDINGS, OPEN, read_long_form
+from .inputs.widgets import beats_per_bar_input, bpm_input
 from .sockets import CATEGORY, LongFormSocket
 
 
@@ -84,27 +85,8 @@ class MusicGenLongForm(Node):
                     tooltip="How much of a window is the end of the one before it, such as 10s or 4 bars. Empty: two "
                     "fifths, or what the model's authors took.",
                 ),
-                io.Float.Input(
-                    "bpm",
-                    display_name="beats per minute (bpm)",
-                    default=120.0,
-                    min=20.0,
-                    max=400.0,
-                    step=0.1,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Tempo, for lengths in bars.",
-                ),
-                io.Int.Input(
-                    "beats_per_bar",
-                    display_name="beats per bar",
-                    default=4,
-                    min=1,
-                    max=32,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Beats in one bar, for lengths in bars.",
-                ),
+                bpm_input("Tempo, for lengths in bars.", optional=True, advanced=True),
+                beats_per_bar_input("Beats in one bar, for lengths in bars.", optional=True, advanced=True),
             ],
             outputs=[
                 LongFormSocket.Output(

@@ -11,6 +11,7 @@ from .host import blocking, previews, progress
 from .host.telling import Node
 from .inputs.batches import pick_audio, pick_tokens
 from .inputs.ranking import AS_DESCRIBED, draw_ranking, read_ranking
+from .inputs.widgets import bpm_input
 from .sockets import CATEGORY, MelodyBatch, MelodySocket, Tokens, TokensSocket
 
 
@@ -56,16 +57,13 @@ class MusicGenRank(Node):
                     "It counts by its tempo and its key, and by CLAP where CLAP's weights are in "
                     "models/audio_encoders.",
                 ),
-                io.Float.Input(
-                    "bpm",
-                    display_name="beats per minute (bpm)",
-                    default=0.0,
-                    min=0.0,
-                    max=300.0,
-                    step=0.1,
-                    optional=True,
-                    tooltip="The tempo that the pieces should have. 0 takes it from the description, if that names "
+                bpm_input(
+                    "The tempo that the pieces should have. 0 takes it from the description, if that names "
                     "one, as in 120 bpm.",
+                    default=0.0,
+                    low=0.0,
+                    high=300.0,
+                    optional=True,
                 ),
                 io.Combo.Input(
                     "key",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import torch
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -18,8 +17,8 @@ from ..musicgen.generation.request import Request
 from ..musicgen.generation.schedule import Schedules
 from ..musicgen.generation.windows import frames_seconds
 from ..musicgen.images import codes_image
-from ..musicgen.lm.cpu_compiler import is_decided, why_not_compiled
 from .host import kept, patchers, previews, progress
+from .host.running import ready_to_sample
 from .host.telling import Node
 from .inputs.conditions import read_request
 from .inputs.long_form import guard_of, recipe_of_long_form, told_drift, with_windows
@@ -256,19 +255,14 @@ def _sample(
     lm, config = model.patcher.model, model.config
     report = progress.StepReporter(request.steps(config), partial(_draw_first, card=config.card))
     memory = request.bytes(config, lm.dtype.itemsize) + (0 if player is None else player.memory_required())
-    beside = hearing.patcher if hearing is not None else None if player is None else player.patcher
-    with patchers.on_device(model.patcher, memory_required=memory, beside=beside) as device:
-        if guard is not None:
-            patchers.require_whole(beside)
+    beside = hearing or player
+    with ready_to_sample(model, memory, node_id, beside) as ready:
+        if hearing is not None:
+            patchers.require_whole(hearing.patcher)
         if player is not None:
             report.watch = player.start()
-        graphs = patchers.may_record(model.patcher)
-        if device.type == "cpu" and lm.dtype == torch.float32 and not is_decided():
-            progress.show(node_id, "compiling for this processor, once")
-            why_not_compiled()
-            progress.show(node_id, "")
         try:
-            return generate(lm, config, request, on_step=report, device=device, use_cuda_graphs=graphs, guard=guard)
+            return generate(lm, config, request, on_step=report, guard=guard, **ready)
         except progress.Interrupted:
             codes = complete_part(report.last.codes()) if keep and report.last is not None else None
             if codes is None or codes.shape[2] <= request.prompt_frames:

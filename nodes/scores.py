@@ -13,6 +13,7 @@ from ..musicgen.times import Meter
 from .host import folders, previews, progress
 from .host.telling import Node
 from .inputs.melodies import HOWS, MIDI, NOTES_TAKEN, PARTS, RESTS, SOURCES, Edits, read_score, save_midi, score_tune
+from .inputs.widgets import beats_per_bar_input, bpm_input
 from .sockets import CATEGORY, MelodyBatch, MelodySocket
 
 NO_MIDI = "no MIDI file in the input folder"
@@ -53,23 +54,8 @@ class MusicGenScore(Node):
                     tooltip="The score as text. Bar lines part bars of chords; a number after a colon is the beats of "
                     "a chord or a note.",
                 ),
-                io.Float.Input(
-                    "bpm",
-                    display_name="beats per minute (bpm)",
-                    default=0.0,
-                    min=0.0,
-                    max=400.0,
-                    step=0.1,
-                    tooltip="The tempo. 0 takes the score's own, and 120 where it has none.",
-                ),
-                io.Int.Input(
-                    "beats_per_bar",
-                    display_name="beats per bar",
-                    default=4,
-                    min=1,
-                    max=32,
-                    tooltip="Beats in one bar of chords.",
-                ),
+                bpm_input("The tempo. 0 takes the score's own, and 120 where it has none.", default=0.0, low=0.0),
+                beats_per_bar_input("Beats in one bar of chords."),
                 io.Combo.Input(
                     "file",
                     options=list(folders.midi_files()) or [NO_MIDI],
@@ -250,27 +236,8 @@ class MusicGenEditMelody(Node):
                     optional=True,
                     tooltip="The range in which the other melody is mixed in, such as 4s to 8s. Empty: everywhere.",
                 ),
-                io.Float.Input(
-                    "bpm",
-                    display_name="beats per minute (bpm)",
-                    default=120.0,
-                    min=1.0,
-                    max=400.0,
-                    step=0.1,
-                    optional=True,
-                    advanced=True,
-                    tooltip="The tempo for ranges in bars and beats.",
-                ),
-                io.Int.Input(
-                    "beats_per_bar",
-                    display_name="beats per bar",
-                    default=4,
-                    min=1,
-                    max=32,
-                    optional=True,
-                    advanced=True,
-                    tooltip="Beats in one bar, for ranges in bars.",
-                ),
+                bpm_input("The tempo for ranges in bars and beats.", low=1.0, optional=True, advanced=True),
+                beats_per_bar_input("Beats in one bar, for ranges in bars.", optional=True, advanced=True),
             ],
             outputs=[
                 MelodySocket.Output(
@@ -327,15 +294,7 @@ class MusicGenSaveMidi(Node):
                     tooltip="Path and name of the file inside ComfyUI's output folder. A number is added, and no file "
                     "is overwritten.",
                 ),
-                io.Float.Input(
-                    "bpm",
-                    display_name="beats per minute (bpm)",
-                    default=120.0,
-                    min=1.0,
-                    max=400.0,
-                    step=0.1,
-                    tooltip="The tempo that the file names. Notes keep their seconds at any tempo.",
-                ),
+                bpm_input("The tempo that the file names. Notes keep their seconds at any tempo.", low=1.0),
             ],
             outputs=[],
             hidden=[io.Hidden.unique_id],

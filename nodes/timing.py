@@ -12,6 +12,7 @@ from .host import progress
 from .host.telling import Node
 from .inputs.lengths import SOURCES, describe_length, read_length
 from .inputs.sound import read_audio
+from .inputs.widgets import beats_per_bar_input, bpm_input
 from .sockets import CATEGORY, MAX_HEARD_SECONDS
 
 FPS = 24.0
@@ -50,23 +51,8 @@ class MusicGenDuration(Node):
                 io.Float.Input(
                     "bars", default=4.0, min=0.25, max=1000.0, step=0.25, tooltip="Number of bars, for the source bars."
                 ),
-                io.Float.Input(
-                    "bpm",
-                    display_name="beats per minute (bpm)",
-                    default=120.0,
-                    min=20.0,
-                    max=400.0,
-                    step=0.1,
-                    tooltip="Tempo, for the source bars. Write the same tempo into the description.",
-                ),
-                io.Int.Input(
-                    "beats_per_bar",
-                    display_name="beats per bar",
-                    default=4,
-                    min=1,
-                    max=32,
-                    tooltip="Beats in one bar, for the source bars: 4 for 4/4, 3 for a waltz.",
-                ),
+                bpm_input("Tempo, for the source bars. Write the same tempo into the description."),
+                beats_per_bar_input("Beats in one bar, for the source bars: 4 for 4/4, 3 for a waltz."),
                 io.Video.Input("video", optional=True, tooltip="A video, from Load Video or Create Video."),
                 io.Image.Input("images", optional=True, tooltip="A batch of images, shown at fps images per second."),
                 io.Audio.Input("audio", optional=True, tooltip="A sound of the wanted length."),
@@ -167,16 +153,12 @@ class MusicGenCurves(Node):
                     advanced=True,
                     tooltip="Height of the masks in pixels.",
                 ),
-                io.Float.Input(
-                    "bpm",
-                    display_name="beats per minute (bpm)",
+                bpm_input(
+                    "The tempo of the beats, if you know it. 0 measures it.",
                     default=0.0,
-                    min=0.0,
-                    max=400.0,
-                    step=0.1,
+                    low=0.0,
                     optional=True,
                     advanced=True,
-                    tooltip="The tempo of the beats, if you know it. 0 measures it.",
                 ),
             ],
             outputs=[

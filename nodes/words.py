@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ..musicgen.notation.wording import KEYS, with_tempo_and_key
 from .host import progress
 from .host.telling import Node
+from .inputs.widgets import bpm_input
 from .sockets import CATEGORY
 
 ANY = "any"
@@ -31,15 +32,7 @@ class MusicGenTempoKey(Node):
                     dynamic_prompts=True,
                     tooltip="Describe the music without its tempo and its key.",
                 ),
-                io.Float.Input(
-                    "bpm",
-                    display_name="beats per minute (bpm)",
-                    default=120.0,
-                    min=0.0,
-                    max=400.0,
-                    step=1.0,
-                    tooltip="The tempo. 0 names none.",
-                ),
+                bpm_input("The tempo. 0 names none.", low=0.0, step=1.0),
                 io.Combo.Input("key", options=[ANY, *KEYS], default=ANY, tooltip="The key. any names none."),
             ],
             outputs=[

@@ -16,7 +16,8 @@ from . import patchers, progress
 def ready_to_sample(model: Any, memory: int, node_id: str | None, codec: Any = None) -> Iterator[dict[str, Any]]:
     """Bring a model to its device and yield the arguments of `generate` for it.
 
-    model: a ModelHandle. memory: bytes of activations and caches. codec: a CodecHandle that would like to be there.
+    model: a ModelHandle. memory: bytes of activations and caches. codec: a holder of the codec's patcher,
+    which would like to be there too.
     """
     beside = None if codec is None else codec.patcher
     with patchers.on_device(model.patcher, memory_required=memory, beside=beside) as device:

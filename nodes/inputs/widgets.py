@@ -98,26 +98,34 @@ def sampling_inputs(*, follows: str = "its conditions", extra: bool = False) -> 
     ]
 
 
+def bpm_input(
+    tooltip: str, *, default: float = 120.0, low: float = 20.0, high: float = 400.0, step: float = 0.1, **shown: bool
+) -> io.Float.Input:
+    """A tempo. shown: `optional` and `advanced`, where it is."""
+    return io.Float.Input(
+        "bpm",
+        display_name="beats per minute (bpm)",
+        default=default,
+        min=low,
+        max=high,
+        step=step,
+        tooltip=tooltip,
+        **shown,
+    )
+
+
+def beats_per_bar_input(tooltip: str, **shown: bool) -> io.Int.Input:
+    """The beats of a bar. shown: `optional` and `advanced`, where it is."""
+    return io.Int.Input(
+        "beats_per_bar", display_name="beats per bar", default=4, min=1, max=32, tooltip=tooltip, **shown
+    )
+
+
 def meter_inputs() -> list[io.Input]:
     """Tempo and metre."""
     return [
-        io.Float.Input(
-            "bpm",
-            display_name="beats per minute (bpm)",
-            default=120.0,
-            min=20.0,
-            max=400.0,
-            step=0.1,
-            tooltip="Tempo of bars and beats. Write the same tempo into the description.",
-        ),
-        io.Int.Input(
-            "beats_per_bar",
-            display_name="beats per bar",
-            default=4,
-            min=1,
-            max=32,
-            tooltip="Beats in one bar: 4 for 4/4, 3 for a waltz.",
-        ),
+        bpm_input("Tempo of bars and beats. Write the same tempo into the description."),
+        beats_per_bar_input("Beats in one bar: 4 for 4/4, 3 for a waltz."),
     ]
 
 

@@ -1,4 +1,4 @@
-"""MusicGen Timeline, MusicGen Guidance and weighted words: what they give, and what the sampler makes of it."""
+"""MusicGen Timeline, MusicGen Guidance and weighted words: their values, and the sampler's answer."""
 
 from __future__ import annotations
 
